@@ -1,0 +1,34 @@
+/**
+ * The one error type that leaves this package. `code` is stable and meant for programs; `message` is meant for
+ * people and always says where, got, expected and what to do.
+ */
+export const ERROR_CODES = [
+  "unsupported",
+  "out-of-memory",
+  "device-lost",
+  "integrity",
+  "network",
+  "quota",
+  "busy",
+  "aborted",
+  "invalid-input",
+  "invalid-output",
+  "invalid-model",
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+export class MixdqError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "MixdqError";
+    this.code = code;
+  }
+}
+
+/** Throws `aborted` when the signal has fired; call it wherever work can stop. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new MixdqError("aborted", "The run was cancelled.");
+}

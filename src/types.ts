@@ -1,0 +1,97 @@
+/**
+ * The types of the public API: what the pipeline, the worker, the page and an embedding app all agree on.
+ * Names follow diffusers (in camelCase) and transformers.js' options. Nothing here exists at run time.
+ */
+
+/** fp32: f32 weights and arithmetic. fp16: f16 storage, f32 accumulation. */
+export type Precision = "fp32" | "fp16";
+
+/** webgpu: our kernels. ort-*: the same graphs on onnxruntime-web's WebGPU or WebAssembly provider. */
+export type Backend = "webgpu" | "ort-webgpu" | "ort-wasm";
+
+/** What is happening while a model loads. `progress` is 0..100 over everything, as transformers.js has it. */
+export interface LoadProgress {
+  readonly status: "config" | "download" | "compile" | "ready";
+  /** The file being read, relative to the model. */
+  readonly file?: string;
+  readonly loadedBytes: number;
+  /** 0 while unknown. */
+  readonly totalBytes: number;
+  readonly progress: number;
+}
+
+export interface EngineOptions {
+  /** URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder). */
+  model: string;
+  /** Default: fp16. */
+  precision?: Precision;
+  /** Default: webgpu. */
+  backend?: Backend;
+  onProgress?: (progress: LoadProgress) => void;
+  signal?: AbortSignal;
+  /** false runs on the calling thread. Default: true where Worker exists. */
+  worker?: boolean;
+  /** The debug dial, see src/debug.ts. */
+  debug?: number;
+}
+
+export interface GenerateOptions {
+  prompt: string;
+  /** Only used when guidanceScale > 1. */
+  negativePrompt?: string;
+  /** 0 .. 2^53 - 1; the start noise equals torch.Generator("cpu").manual_seed(seed). Default: random. */
+  seed?: number;
+  /** Default: the model's own (1 for Turbo models, 4 for LCM). */
+  numInferenceSteps?: number;
+  /** Classifier-free guidance above 1. Default 0: none, as distilled models want. */
+  guidanceScale?: number;
+  /** Pixels, multiples of 8. Default: the size the model was trained for. */
+  width?: number;
+  height?: number;
+  signal?: AbortSignal;
+  onStep?: (event: StepEvent) => void;
+}
+
+/** A stage of the story has begun (encode, step, decode) or the picture is there. */
+export type StepEvent =
+  | { readonly type: "encode" }
+  | { readonly type: "step"; readonly step: number; readonly steps: number }
+  | { readonly type: "decode" };
+
+/** Milliseconds by stage, wall clock, readback included; bytes as counted by our own allocator. */
+export interface GenerateStats {
+  readonly encodeMs: number;
+  readonly unetMs: number;
+  readonly decodeMs: number;
+  readonly totalMs: number;
+  readonly steps: number;
+  readonly weightBytes: number;
+  readonly activationBytes: number;
+}
+
+/** What crosses the worker boundary: RGBA pixels and everything needed to make them again. */
+export interface RawImage {
+  readonly width: number;
+  readonly height: number;
+  /** width * height * 4 bytes, alpha 255. */
+  readonly data: Uint8ClampedArray<ArrayBuffer>;
+  readonly seed: number;
+  readonly stats: GenerateStats;
+  /** Things the user should know, e.g. the part of the prompt that did not fit into 77 tokens. */
+  readonly warnings: readonly string[];
+  /** Generation parameters, written into the PNG as text chunks. */
+  readonly parameters: Readonly<Record<string, string>>;
+}
+
+/** What the model is and where it runs; the page shows it. */
+export interface EngineInfo {
+  readonly model: string;
+  readonly precision: Precision;
+  readonly backend: Backend;
+  readonly adapter: string;
+  readonly features: readonly string[];
+  readonly defaultWidth: number;
+  readonly defaultHeight: number;
+  readonly defaultSteps: number;
+  readonly weightBytes: number;
+}
