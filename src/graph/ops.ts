@@ -155,15 +155,7 @@ export interface UnaryOp {
   readonly y: Tensor;
 }
 
-export type Op =
-  | LinearOp
-  | Conv2dOp
-  | GroupNormOp
-  | LayerNormOp
-  | AttentionOp
-  | EmbeddingOp
-  | GatherOp
-  | UnaryOp;
+export type Op = LinearOp | Conv2dOp | GroupNormOp | LayerNormOp | AttentionOp | EmbeddingOp | GatherOp | UnaryOp;
 
 export type OpKind = Op["kind"];
 
