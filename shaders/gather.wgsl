@@ -1,0 +1,20 @@
+// y[b] = x[b, index[b]]: one token of each sequence; one invocation per quad.
+// x [B, TOKENS, C], index [B], y [B, C].
+
+#import storage
+
+@group(0) @binding(0) var<storage, read> x: array<act4>;
+@group(0) @binding(1) var<storage, read> index: array<u32>;
+@group(0) @binding(2) var<storage, read_write> y: array<act4>;
+
+override BATCH: u32;
+override TOKENS: u32;
+override C4: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let b = id.x / C4;
+  let c = id.x % C4;
+  if (b >= BATCH) { return; }
+  y[b * C4 + c] = x[(b * TOKENS + min(index[b], TOKENS - 1u)) * C4 + c];
+}

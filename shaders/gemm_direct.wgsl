@@ -1,0 +1,74 @@
+// Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm.wgsl for the formula).
+// One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates). No workgroup memory, no barriers:
+// the fast form on software adapters, and the simple one to read first.
+
+#import gemm
+
+struct Tile { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+
+fn accumulate(t: ptr<function, Tile>, a: array<vec4<f32>, 4>, row: u32) {
+  let w0 = load_wgt(w[row]);
+  let w1 = load_wgt(w[row + TAPS * (C4 + S4)]);
+  let w2 = load_wgt(w[row + 2u * TAPS * (C4 + S4)]);
+  let w3 = load_wgt(w[row + 3u * TAPS * (C4 + S4)]);
+  (*t).r0 += vec4<f32>(dot(a[0], w0), dot(a[0], w1), dot(a[0], w2), dot(a[0], w3));
+  (*t).r1 += vec4<f32>(dot(a[1], w0), dot(a[1], w1), dot(a[1], w2), dot(a[1], w3));
+  (*t).r2 += vec4<f32>(dot(a[2], w0), dot(a[2], w1), dot(a[2], w2), dot(a[2], w3));
+  (*t).r3 += vec4<f32>(dot(a[3], w0), dot(a[3], w1), dot(a[3], w2), dot(a[3], w3));
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let n4 = id.x;
+  let m = id.y * 4u;
+  if (n4 >= N4 || m >= ROWS) { return; }
+  let last = ROWS - 1u;
+  let m1 = min(m + 1u, last);
+  let m2 = min(m + 2u, last);
+  let m3 = min(m + 3u, last);
+  var sum: Tile;
+#ifdef GEGLU
+  var gate: Tile;
+  let first_row = n4 * 8u * (C4 + S4) * TAPS;
+#else
+  let first_row = n4 * 4u * (C4 + S4) * TAPS;
+#endif
+
+#ifdef CONV
+  let win0 = window_of(m);
+  let win1 = window_of(m1);
+  let win2 = window_of(m2);
+  let win3 = window_of(m3);
+  for (var tap = 0u; tap < TAPS; tap++) {
+    let p = vec4<i32>(pixel_under(win0, tap), pixel_under(win1, tap), pixel_under(win2, tap), pixel_under(win3, tap));
+    let inside = select(vec4<f32>(), vec4<f32>(1.0), p >= vec4<i32>());
+    let q = vec4<u32>(max(p, vec4<i32>()));
+    let row = first_row + tap * (C4 + S4);
+    for (var c = 0u; c < C4 + S4; c++) {
+      let a = array<vec4<f32>, 4>(
+        load_x(q.x, c) * inside.x, load_x(q.y, c) * inside.y, load_x(q.z, c) * inside.z, load_x(q.w, c) * inside.w);
+      accumulate(&sum, a, row + c);
+    }
+  }
+#else
+  for (var c = 0u; c < C4; c++) {
+    let a = array<vec4<f32>, 4>(load_x(m, c), load_x(m1, c), load_x(m2, c), load_x(m3, c));
+    accumulate(&sum, a, first_row + c);
+#ifdef GEGLU
+    accumulate(&gate, a, first_row + 4u * C4 + c);
+#endif
+  }
+#endif
+
+#ifdef GEGLU
+  finish_gated(m, n4, sum.r0, gate.r0);
+  if (m + 1u < ROWS) { finish_gated(m1, n4, sum.r1, gate.r1); }
+  if (m + 2u < ROWS) { finish_gated(m2, n4, sum.r2, gate.r2); }
+  if (m + 3u < ROWS) { finish_gated(m3, n4, sum.r3, gate.r3); }
+#else
+  finish(m, n4, sum.r0);
+  if (m + 1u < ROWS) { finish(m1, n4, sum.r1); }
+  if (m + 2u < ROWS) { finish(m2, n4, sum.r2); }
+  if (m + 3u < ROWS) { finish(m3, n4, sum.r3); }
+#endif
+}

@@ -1,0 +1,86 @@
+/** softmax(q k^T / sqrt(d)) v per head, without ever storing the scores. */
+import type { AttentionOp } from "../graph/ops.ts";
+import { storageDefines, type Kernel } from "./kernel.ts";
+
+/** Widest part of a head that one workgroup of attention_tiled sums up in registers, in quads. */
+const MAX_VALUE_QUADS = 40;
+
+export const attention: Kernel<AttentionOp> = {
+  dispatches({ path, q, k, v, heads, causal, y }, { caps }) {
+    const [batch] = y.shape;
+    const queries = y.shape[1] * y.shape[2];
+    const keys = k.tensor.shape[1] * k.tensor.shape[2];
+    const d4 = q.channels / heads / 4;
+    const constants = {
+      TQ: queries,
+      TK: keys,
+      HEADS: heads,
+      QS: q.tensor.shape[3] / 4,
+      KS: k.tensor.shape[3] / 4,
+      VS: v.tensor.shape[3] / 4,
+      QO: q.offset / 4,
+      KO: k.offset / 4,
+      VO: v.offset / 4,
+    };
+    const defines = { ...storageDefines(caps, y.dtype), ...(causal && { CAUSAL: true as const }), D4: d4 };
+    const shared = {
+      path,
+      kind: "attention",
+      constants,
+      bindings: { q: q.tensor, k: k.tensor, v: v.tensor, y },
+      writes: ["y"],
+      work: batch * queries * keys * q.channels * 2,
+    };
+    if (caps.attention === "direct")
+      return [
+        {
+          ...shared,
+          shader: "attention_direct",
+          defines,
+          workgroups: [Math.ceil(heads / 8), Math.ceil(queries / 8), batch],
+        },
+      ];
+    const parts = Math.ceil(d4 / MAX_VALUE_QUADS);
+    return [
+      {
+        ...shared,
+        shader: "attention_tiled",
+        defines: { ...defines, DV4: Math.ceil(d4 / parts) },
+        workgroups: [Math.ceil(queries / 32), heads * parts, batch],
+      },
+    ];
+  },
+
+  reference({ q, k, v, heads, causal, y }, { tensor }) {
+    const [batch] = y.shape;
+    const queries = y.shape[1] * y.shape[2];
+    const keys = k.tensor.shape[1] * k.tensor.shape[2];
+    const d = q.channels / heads;
+    const [qs, ks, vs] = [q, k, v].map((slice) => tensor(slice.tensor)) as [Float32Array, Float32Array, Float32Array];
+    const out = new Float32Array(batch * queries * q.channels);
+    const scores = new Float64Array(keys);
+    for (let image = 0; image < batch; image++)
+      for (let head = 0; head < heads; head++)
+        for (let row = 0; row < queries; row++) {
+          const seen = causal ? Math.min(row + 1, keys) : keys;
+          const qAt = (image * queries + row) * q.tensor.shape[3] + q.offset + head * d;
+          let greatest = -Infinity;
+          for (let key = 0; key < seen; key++) {
+            const kAt = (image * keys + key) * k.tensor.shape[3] + k.offset + head * d;
+            let score = 0;
+            for (let c = 0; c < d; c++) score += qs[qAt + c]! * ks[kAt + c]!;
+            scores[key] = score / Math.sqrt(d);
+            greatest = Math.max(greatest, scores[key]!);
+          }
+          let total = 0;
+          for (let key = 0; key < seen; key++) total += scores[key] = Math.exp(scores[key]! - greatest);
+          for (let c = 0; c < d; c++) {
+            let sum = 0;
+            for (let key = 0; key < seen; key++)
+              sum += scores[key]! * vs[(image * keys + key) * v.tensor.shape[3] + v.offset + head * d + c]!;
+            out[(image * queries + row) * q.channels + head * d + c] = sum / total;
+          }
+        }
+    return out;
+  },
+};

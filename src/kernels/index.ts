@@ -1,0 +1,43 @@
+/** Op kind -> kernel: the whole room behind two functions. */
+import type { Graph, Op, OpKind } from "../graph/ops.ts";
+import { attention } from "./attention.ts";
+import { conv2d, linear } from "./gemm.ts";
+import type { Dispatch, Kernel, KernelContext, TwinInputs } from "./kernel.ts";
+import { groupNorm, layerNorm } from "./norm.ts";
+import { embedding, gather, unary } from "./pointwise.ts";
+
+const KERNELS: { [K in OpKind]: Kernel<Extract<Op, { kind: K }>> } = {
+  linear,
+  conv2d,
+  group_norm: groupNorm,
+  layer_norm: layerNorm,
+  attention,
+  embedding,
+  gather,
+  unary,
+};
+
+/** How the GPU computes an op. */
+export function dispatchesOf(op: Op, context: KernelContext): Dispatch[] {
+  return (KERNELS[op.kind] as Kernel<Op>).dispatches(op, context);
+}
+
+/** What an op must give. */
+export function referenceOf(op: Op, inputs: TwinInputs): Float32Array {
+  return (KERNELS[op.kind] as Kernel<Op>).reference(op, inputs);
+}
+
+/**
+ * A whole graph by its twins: slow, exact, needs nothing but memory.
+ * `inputs` by name, channels-last; returns the outputs by name.
+ */
+export function runReference(
+  graph: Graph,
+  inputs: Readonly<Record<string, ArrayLike<number>>>,
+  weight: TwinInputs["weight"],
+): Record<string, Float32Array> {
+  const values = new Map<number, Float32Array>();
+  for (const [name, tensor] of Object.entries(graph.inputs)) values.set(tensor.id, Float32Array.from(inputs[name]!));
+  for (const op of graph.ops) values.set(op.y.id, referenceOf(op, { tensor: ({ id }) => values.get(id)!, weight }));
+  return Object.fromEntries(Object.entries(graph.outputs).map(([name, { id }]) => [name, values.get(id)!]));
+}

@@ -1,0 +1,102 @@
+/**
+ * The contract of this room. A kernel turns one op into dispatches (how the GPU computes it) and has a CPU twin
+ * (what it must compute). Dispatches are pure data: which shader, specialised how, over which tensors and weights.
+ */
+import type { DType, Op, Shape, Tensor, Weight } from "../graph/ops.ts";
+
+/** What the device can do and which kernel forms it runs fastest; decided once per device. */
+export interface DeviceCaps {
+  /** shader-f16: 16-bit floats are read natively; without it the same bytes are unpacked. */
+  readonly shaderF16: boolean;
+  /** direct: straight from global memory; tiled: through workgroup memory. The tuner chooses (gpu/tuner.ts). */
+  readonly gemm: "direct" | "tiled";
+  readonly attention: "direct" | "tiled";
+  readonly maxWorkgroupsPerDimension: number;
+}
+
+/**
+ * How a parameter lies in GPU memory.
+ * matrix: [rows, taps, channels], rows and channels zero-padded to multiples of 4; taps are a convolution's kernel
+ * positions, row by row. vector: padded to a multiple of 4, always f32. `gated` interleaves the two halves of the rows
+ * by fours (0-3 of the value, 0-3 of the gate, 4-7 of the value, ...) as the GEGLU kernels read them.
+ */
+export type WeightLayout =
+  | {
+      readonly kind: "matrix";
+      readonly rows: number;
+      readonly taps: number;
+      readonly channels: number;
+      readonly gated: boolean;
+    }
+  | { readonly kind: "vector"; readonly length: number; readonly gated: boolean };
+
+/** One or several parameters stacked along their first axis, in one binding. */
+export interface PackedWeight {
+  readonly key: string;
+  readonly sources: readonly Weight[];
+  readonly layout: WeightLayout;
+  readonly dtype: "f32" | "f16";
+  readonly bytes: number;
+}
+
+export type Bound = Tensor | PackedWeight;
+
+export interface Dispatch {
+  /** The op's path: GPU label, profiler row, error prefix. */
+  readonly path: string;
+  /** The op's kind, for tables. */
+  readonly kind: string;
+  /** File name in shaders/, without .wgsl. */
+  readonly shader: string;
+  /** Text: `#ifdef NAME` for true, `const NAME = <n>u;` for a number. */
+  readonly defines: Readonly<Record<string, number | true>>;
+  /** Pipeline-overridable constants. */
+  readonly constants: Readonly<Record<string, number>>;
+  /** Variable name in the shader -> what is bound there. Binding numbers and access modes are the shader's own. */
+  readonly bindings: Readonly<Record<string, Bound>>;
+  /** The variable names among `bindings` that the shader writes. */
+  readonly writes: readonly string[];
+  readonly workgroups: readonly [number, number, number];
+  /** Multiply-accumulates, or elements moved for kernels without: what the executor bounds its submits by. */
+  readonly work: number;
+}
+
+export interface KernelContext {
+  readonly caps: DeviceCaps;
+  /** How weight matrices are stored. */
+  readonly weightType: "f32" | "f16";
+  /** A tensor that lives only within the op. */
+  scratch(name: string, shape: Shape, dtype: DType): Tensor;
+}
+
+/** What a twin reads: tensors as the f32 values they hold, weights in the checkpoint's own layout. */
+export interface TwinInputs {
+  tensor(tensor: Tensor): Float32Array;
+  weight(weight: Weight): Float32Array;
+}
+
+export interface Kernel<O extends Op> {
+  dispatches(op: O, context: KernelContext): Dispatch[];
+  /** The op's result, [batch, height, width, channels]: plain loops, f64 sums, aiming at truth and not at speed. */
+  reference(op: O, inputs: TwinInputs): Float32Array;
+}
+
+export const quads = (channels: number): number => Math.ceil(channels / 4);
+
+/** Pixels of a tensor: batch x height x width. */
+export const pixels = ({ shape }: Tensor): number => shape[0] * shape[1] * shape[2];
+
+/** The `ACT_*` and `WGT_*` defines of shaders/shared/storage.wgsl. */
+export function storageDefines(caps: DeviceCaps, activations: DType, weights?: "f32" | "f16"): Record<string, true> {
+  const suffix = caps.shaderF16 ? "F16" : "F16_PACKED";
+  return {
+    ...(activations === "f16" && { [`ACT_${suffix}`]: true }),
+    ...(weights === "f16" && { [`WGT_${suffix}`]: true }),
+  };
+}
+
+/** Workgroups for `count` items in a row, folded into two dimensions where one is too short. */
+export function spread(count: number, caps: DeviceCaps): [number, number, number] {
+  const x = Math.min(count, caps.maxWorkgroupsPerDimension);
+  return [x, Math.ceil(count / x), 1];
+}

@@ -1,0 +1,101 @@
+/** How parameters are packed for the kernels: the layouts of kernel.ts, computed. */
+import { MixdqError } from "../errors.ts";
+import { elementCount, type Weight } from "../graph/ops.ts";
+import { quads, type PackedWeight, type WeightLayout } from "./kernel.ts";
+
+type Numbers = Float32Array | Uint16Array;
+
+/** Stacked [N, K] or [N, K, kernel, kernel] parameters as one matrix. */
+export function matrix(sources: readonly Weight[], dtype: "f32" | "f16", gated = false): PackedWeight {
+  const rows = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
+  const channels = sources[0]!.shape[1]!;
+  const taps = elementCount(sources[0]!.shape.slice(2));
+  return packed(sources, { kind: "matrix", rows, taps, channels, gated }, dtype);
+}
+
+/** Stacked [N] parameters as one vector. */
+export function vector(sources: readonly Weight[], gated = false): PackedWeight {
+  const length = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
+  return packed(sources, { kind: "vector", length, gated }, "f32");
+}
+
+function packed(sources: readonly Weight[], layout: WeightLayout, dtype: "f32" | "f16"): PackedWeight {
+  const key = `${sources.map(({ name }) => name).join("+")}:${layout.kind}${layout.gated ? ":gated" : ""}:${dtype}`;
+  return { key, sources, layout, dtype, bytes: packedElements(layout) * (dtype === "f16" ? 2 : 4) };
+}
+
+/** Elements of a packed weight, padding included. */
+export function packedElements(layout: WeightLayout): number {
+  return layout.kind === "vector"
+    ? quads(layout.length) * 4
+    : quads(layout.rows) * 4 * layout.taps * quads(layout.channels) * 4;
+}
+
+/**
+ * One source of a packed weight, laid out for the GPU: runs of elements and where each run goes. A source that already
+ * lies as its layout wants is returned as it is, without a copy.
+ *
+ * `values` holds the parameter in the checkpoint's order, as f32 or as f16 bits.
+ */
+export function* packSource(
+  weight: PackedWeight,
+  index: number,
+  values: Numbers,
+): Generator<{ offset: number; values: Numbers }> {
+  const { layout } = weight;
+  const source = weight.sources[index]!;
+  if (values.length !== elementCount(source.shape))
+    throw new MixdqError(
+      "invalid-model",
+      `${source.name}: got ${values.length} values, expected [${source.shape.join(", ")}].`,
+    );
+  const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0);
+  const rows = source.shape[0]!;
+  const taps = layout.kind === "matrix" ? layout.taps : 1;
+  const channels = layout.kind === "matrix" ? layout.channels : 1;
+  const stride = layout.kind === "matrix" ? taps * quads(channels) * 4 : 1;
+  const asIs = taps === 1 && channels === stride;
+  const totalRows = layout.kind === "matrix" ? layout.rows : layout.length;
+
+  if (asIs && !layout.gated) {
+    yield { offset: firstRow * stride, values: padRows(values, weight, index, stride) };
+    return;
+  }
+  const laid = asIs ? values : layRows(values, rows, taps, channels, stride);
+  if (!layout.gated) {
+    yield { offset: firstRow * stride, values: padRows(laid, weight, index, stride) };
+    return;
+  }
+  // Four rows at a time: rows 4i of the value half go to 8i, rows 4i of the gate half to 8i + 4.
+  const out = new (laid.constructor as new (length: number) => Numbers)(laid.length);
+  const half = totalRows / 2;
+  for (let row = 0; row < rows; row += 4) {
+    const within = row % half;
+    const target = within * 2 + (row < half ? 0 : 4);
+    out.set(laid.subarray(row * stride, (row + 4) * stride), target * stride);
+  }
+  yield { offset: firstRow * stride, values: out };
+}
+
+/** [rows, channels, taps] -> [rows, taps, padded channels]. */
+function layRows(values: Numbers, rows: number, taps: number, channels: number, stride: number): Numbers {
+  const out = new (values.constructor as new (length: number) => Numbers)(rows * stride);
+  const padded = stride / taps;
+  for (let row = 0; row < rows; row++)
+    for (let tap = 0; tap < taps; tap++) {
+      const from = row * channels * taps + tap;
+      const to = row * stride + tap * padded;
+      for (let channel = 0; channel < channels; channel++) out[to + channel] = values[from + channel * taps]!;
+    }
+  return out;
+}
+
+/** The last source also writes the zero rows that pad the matrix to a multiple of 4 rows. */
+function padRows(values: Numbers, weight: PackedWeight, index: number, stride: number): Numbers {
+  const rows = weight.layout.kind === "matrix" ? weight.layout.rows : weight.layout.length;
+  const missing = quads(rows) * 4 - rows;
+  if (missing === 0 || index !== weight.sources.length - 1) return values;
+  const out = new (values.constructor as new (length: number) => Numbers)(values.length + missing * stride);
+  out.set(values);
+  return out;
+}
