@@ -1,0 +1,150 @@
+/** What every executor of a device shares: pipelines, arenas, and how much work fits into one submit. */
+import { MixdqError } from "../errors.ts";
+import type { DeviceCaps, Dispatch } from "../kernels/kernel.ts";
+import type { MemoryLimits } from "../plan/memory.ts";
+import { variantKey } from "../plan/plan.ts";
+import type { GpuDevice } from "./device.ts";
+import { guarded } from "./device.ts";
+import { assembleShader, type ShaderBinding } from "./shader.ts";
+import { SHADERS } from "./sources.ts";
+
+export interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly bindings: readonly ShaderBinding[];
+}
+
+export class GpuContext {
+  readonly gpu: GpuDevice;
+  readonly device: GPUDevice;
+  readonly caps: DeviceCaps;
+  readonly limits: MemoryLimits;
+  readonly pace = new Pace();
+  readonly #pipelines = new Map<string, Promise<Pipeline>>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  #arenas: GPUBuffer[] = [];
+  #lost: string | undefined;
+
+  constructor(gpu: GpuDevice, kernels: Pick<DeviceCaps, "gemm" | "attention">) {
+    this.gpu = gpu;
+    this.device = gpu.device;
+    const { limits } = gpu.device;
+    this.caps = {
+      shaderF16: gpu.shaderF16,
+      maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
+      ...kernels,
+    };
+    this.limits = { maxBindingBytes: limits.maxStorageBufferBindingSize, maxBufferBytes: limits.maxBufferSize };
+    void gpu.device.lost.then(({ reason, message }) => {
+      this.#lost = `The GPU device was lost (${reason}): ${message || "no reason given"}.`;
+    });
+  }
+
+  /** Throws `device-lost` once the device is gone: nothing it returns can be trusted any more. */
+  assertAlive(): void {
+    if (this.#lost !== undefined)
+      throw new MixdqError(
+        "device-lost",
+        `${this.#lost} Create the engine again; if it happens again, use a smaller size.`,
+      );
+  }
+
+  get arenas(): readonly GPUBuffer[] {
+    return this.#arenas;
+  }
+
+  get arenaBytes(): number {
+    return this.#arenas.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /**
+   * Makes the arenas at least this large. A grown arena is a new buffer: whoever bound the old one must bind again
+   * (`arenas` then holds other objects).
+   */
+  async reserve(bytes: readonly number[]): Promise<void> {
+    const grow = bytes.map((needed, i) => needed > (this.#arenas[i]?.size ?? 0));
+    if (!grow.some(Boolean)) return;
+    const total = bytes.reduce((sum, n) => sum + n, 0);
+    this.#arenas = await guarded(this.device, `allocating ${(total / 1e6).toFixed(0)} MB for activations`, () =>
+      Array.from({ length: Math.max(bytes.length, this.#arenas.length) }, (_, i) => {
+        const old = this.#arenas[i];
+        if (!grow[i]) return old!;
+        old?.destroy();
+        return this.device.createBuffer({
+          label: `arena ${i}`,
+          size: bytes[i]!,
+          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+        });
+      }),
+    );
+  }
+
+  /** Compiles a dispatch's pipeline, or finds it. */
+  pipeline(dispatch: Dispatch): Promise<Pipeline> {
+    const key = variantKey(dispatch);
+    let pipeline = this.#pipelines.get(key);
+    if (!pipeline) {
+      pipeline = this.#compile(dispatch, key);
+      this.#pipelines.set(key, pipeline);
+    }
+    return pipeline;
+  }
+
+  async #compile({ shader, defines, constants }: Dispatch, label: string): Promise<Pipeline> {
+    const { code, bindings } = assembleShader(SHADERS, shader, defines);
+    const layout = this.#layout(bindings);
+    try {
+      const pipeline = await this.device.createComputePipelineAsync({
+        label,
+        layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: { module: this.device.createShaderModule({ label, code }), constants: { ...constants } },
+      });
+      return { pipeline, layout, bindings };
+    } catch (error) {
+      this.assertAlive();
+      throw new MixdqError(
+        "unsupported",
+        `${label}: the GPU driver could not compile this kernel: ${(error as Error).message}. Update the driver, or use ` +
+          'the backend "ort-webgpu" or "ort-wasm".',
+        { cause: error },
+      );
+    }
+  }
+
+  #layout(bindings: readonly ShaderBinding[]): GPUBindGroupLayout {
+    const key = bindings.map(({ binding, access }) => `${binding}${access}`).join();
+    let layout = this.#layouts.get(key);
+    if (!layout) {
+      layout = this.device.createBindGroupLayout({
+        label: key,
+        entries: bindings.map(({ binding, access }) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+        })),
+      });
+      this.#layouts.set(key, layout);
+    }
+    return layout;
+  }
+
+  destroy(): void {
+    for (const arena of this.#arenas) arena.destroy();
+    this.device.destroy();
+  }
+}
+
+/** A submit of about this length keeps progress and cancelling lively and stays far from any driver's watchdog. */
+const SUBMIT_MS = 40;
+
+/** Learns how much work the device does in SUBMIT_MS. */
+export class Pace {
+  /** Multiply-accumulates per submit; the start is 40 ms of a software adapter. */
+  budget = 20e6;
+
+  /** `work` took `ms` from submit to done. Grows at most fourfold: short submits measure latency, not speed. */
+  learn(work: number, ms: number): void {
+    const fitting = (work * SUBMIT_MS) / Math.max(ms, 0.01);
+    this.budget = Math.max(1e6, Math.min(fitting, this.budget * 4));
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * Runs a plan: everything that can be made once (pipelines, bind groups) is made once; a run only writes inputs,
+ * encodes, submits in bounded pieces and reads outputs. It does not know what a UNet is.
+ */
+import { MixdqError, throwIfAborted } from "../errors.ts";
+import type { Tensor } from "../graph/ops.ts";
+import { pixels, quads, type Dispatch } from "../kernels/kernel.ts";
+import { tensorBytes, type Plan } from "../plan/plan.ts";
+import { fromHalf, toHalf } from "../quant/half.ts";
+import type { GpuContext, Pipeline } from "./context.ts";
+import { guarded } from "./device.ts";
+import { Profiler, type ProfileRow } from "./profiler.ts";
+import type { WeightStore } from "./store.ts";
+
+export type Inputs = Readonly<Record<string, Float32Array | Uint32Array>>;
+
+export interface RunOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Time every dispatch; slower, each runs in a pass of its own. */
+  readonly onProfile?: ((rows: readonly ProfileRow[]) => void) | undefined;
+  /** Read these tensors' values (for looking inside); by dispatch path. */
+  readonly onTensor?: ((path: string, tensor: Tensor, values: Float32Array) => void) | undefined;
+}
+
+interface Encoded {
+  readonly dispatch: Dispatch;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroup: GPUBindGroup;
+}
+
+export class Executor {
+  readonly plan: Plan;
+  readonly #context: GpuContext;
+  readonly #weights: WeightStore;
+  #pipelines: Promise<Pipeline[]> | undefined;
+  #encoded: Encoded[] = [];
+  #boundTo: readonly GPUBuffer[] = [];
+
+  constructor(context: GpuContext, plan: Plan, weights: WeightStore) {
+    this.#context = context;
+    this.plan = plan;
+    this.#weights = weights;
+  }
+
+  /** Compiles all pipelines in parallel; a run does it too if nobody has. */
+  async compile(): Promise<void> {
+    this.#pipelines ??= Promise.all(this.plan.dispatches.map((dispatch) => this.#context.pipeline(dispatch)));
+    await this.#pipelines;
+  }
+
+  /**
+   * inputs by name, channels-last, f32 (or u32 for ids) -> outputs by name, channels-last, f32.
+   * Throws `aborted` at once when the signal fires, `device-lost`, `out-of-memory`.
+   */
+  async run(inputs: Inputs, options: RunOptions = {}): Promise<Record<string, Float32Array>> {
+    const { signal, onProfile, onTensor } = options;
+    throwIfAborted(signal);
+    this.#context.assertAlive();
+    await this.compile();
+    await this.#bind();
+    const { device } = this.#context;
+    const aborted = abortion(signal);
+    try {
+      return await guarded(device, this.plan.name, async () => {
+        for (const [name, tensor] of Object.entries(this.plan.inputs)) this.#write(name, tensor, inputs[name]);
+        if (onTensor) await this.#stepThrough(onTensor, signal);
+        else if (onProfile) onProfile(await new Profiler(this.#context).run(this.#encoded, aborted.promise));
+        else await this.#submit(signal, aborted.promise);
+        const outputs: Record<string, Float32Array> = {};
+        for (const [name, tensor] of Object.entries(this.plan.outputs))
+          outputs[name] = await Promise.race([this.#read(tensor), aborted.promise]);
+        return outputs;
+      });
+    } catch (error) {
+      this.#context.assertAlive();
+      throw error;
+    } finally {
+      aborted.forget();
+    }
+  }
+
+  /** Two submits are in flight at any time: the GPU never waits for us, and we never run far ahead of it. */
+  async #submit(signal: AbortSignal | undefined, aborted: Promise<never>): Promise<void> {
+    const { device, pace } = this.#context;
+    let previous: Promise<number> = Promise.resolve(performance.now());
+    for (let next = 0; next < this.#encoded.length; ) {
+      throwIfAborted(signal);
+      const commands = device.createCommandEncoder({ label: this.plan.name });
+      const pass = commands.beginComputePass();
+      let work = 0;
+      for (; next < this.#encoded.length && (work === 0 || work < pace.budget); next++) {
+        const { dispatch, pipeline, bindGroup } = this.#encoded[next]!;
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, bindGroup);
+        pass.dispatchWorkgroups(...dispatch.workgroups);
+        work += dispatch.work;
+      }
+      pass.end();
+      const sent = performance.now();
+      device.queue.submit([commands.finish()]);
+      const before = previous;
+      previous = Promise.all([before, device.queue.onSubmittedWorkDone()]).then(([began]) => {
+        // The GPU could begin once this was sent and the submit before was done.
+        const done = performance.now();
+        pace.learn(work, done - Math.max(sent, began));
+        return done;
+      });
+      previous.catch(() => {}); // nobody waits for it after a cancel
+      await Promise.race([before, aborted]);
+    }
+    await Promise.race([previous, aborted]);
+  }
+
+  async #stepThrough(onTensor: NonNullable<RunOptions["onTensor"]>, signal: AbortSignal | undefined): Promise<void> {
+    const { device } = this.#context;
+    for (const { dispatch, pipeline, bindGroup } of this.#encoded) {
+      throwIfAborted(signal);
+      const commands = device.createCommandEncoder({ label: dispatch.path });
+      const pass = commands.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, bindGroup);
+      pass.dispatchWorkgroups(...dispatch.workgroups);
+      pass.end();
+      device.queue.submit([commands.finish()]);
+      for (const name of dispatch.writes) {
+        const tensor = dispatch.bindings[name] as Tensor;
+        onTensor(dispatch.path, tensor, await this.#read(tensor));
+      }
+    }
+  }
+
+  /** Bind groups name buffers, so they are made again when an arena has grown. */
+  async #bind(): Promise<void> {
+    const { device } = this.#context;
+    await this.#context.reserve(this.plan.memory.arenaBytes);
+    const { arenas } = this.#context;
+    const pipelines = await this.#pipelines!;
+    if (this.#boundTo === arenas) return;
+    this.#encoded = await guarded(device, `${this.plan.name}: binding`, () =>
+      this.plan.dispatches.map((dispatch, i) => {
+        const { pipeline, layout, bindings } = pipelines[i]!;
+        const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
+          const bound = dispatch.bindings[name];
+          if (!bound)
+            throw new Error(`${dispatch.path}: ${dispatch.shader} wants "${name}", the kernel does not bind it`);
+          return { binding, resource: "key" in bound ? this.#weights.binding(bound) : this.#place(bound) };
+        });
+        return { dispatch, pipeline, bindGroup: device.createBindGroup({ label: dispatch.path, layout, entries }) };
+      }),
+    );
+    this.#boundTo = arenas;
+  }
+
+  #place(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
+    const { arena, offset, bytes } = this.plan.memory.placements.get(tensor.id)!;
+    return { buffer: this.#context.arenas[arena]!, offset, size: bytes };
+  }
+
+  #write(name: string, tensor: Tensor, values: Float32Array | Uint32Array | undefined): void {
+    const expected = tensor.shape.reduce((product, size) => product * size, 1);
+    if (values?.length !== expected)
+      throw new MixdqError(
+        "invalid-input",
+        `${this.plan.name}: input "${name}" has ${values?.length ?? "no"} values, expected [${tensor.shape.join(", ")}].`,
+      );
+    const { buffer, offset } = this.#place(tensor);
+    const data =
+      tensor.dtype === "u32"
+        ? Uint32Array.from(values)
+        : encode(withPaddedChannels(values as Float32Array, tensor), tensor.dtype);
+    this.#context.device.queue.writeBuffer(buffer, offset, data);
+  }
+
+  async #read(tensor: Tensor): Promise<Float32Array> {
+    const { device } = this.#context;
+    const { buffer, offset } = this.#place(tensor);
+    const size = tensorBytes(tensor);
+    const staging = device.createBuffer({
+      label: `read ${tensor.name}`,
+      size,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
+    try {
+      const commands = device.createCommandEncoder();
+      commands.copyBufferToBuffer(buffer, offset, staging, 0, size);
+      device.queue.submit([commands.finish()]);
+      await staging.mapAsync(GPUMapMode.READ);
+      const bytes = staging.getMappedRange().slice(0);
+      const values = tensor.dtype === "f16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
+      return withoutPadding(values, tensor);
+    } finally {
+      staging.destroy();
+    }
+  }
+}
+
+/** A promise that rejects when the signal fires; `forget` once nobody waits for it any more. */
+function abortion(signal: AbortSignal | undefined): { promise: Promise<never>; forget(): void } {
+  let listener: (() => void) | undefined;
+  const promise = new Promise<never>((_, reject) => {
+    listener = () => {
+      try {
+        throwIfAborted(signal);
+      } catch (error) {
+        reject(error);
+      }
+    };
+    signal?.addEventListener("abort", listener);
+  });
+  promise.catch(() => {}); // the run may be over before anyone listens
+  return { promise, forget: () => signal?.removeEventListener("abort", listener!) };
+}
+
+function encode(values: Float32Array, dtype: "f32" | "f16"): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> {
+  return dtype === "f16" ? toHalf(values) : (values as Float32Array<ArrayBuffer>);
+}
+
+function withPaddedChannels(values: Float32Array, tensor: Tensor): Float32Array {
+  const channels = tensor.shape[3];
+  const padded = quads(channels) * 4;
+  if (padded === channels) return values;
+  const out = new Float32Array(pixels(tensor) * padded);
+  for (let pixel = 0; pixel < pixels(tensor); pixel++)
+    out.set(values.subarray(pixel * channels, (pixel + 1) * channels), pixel * padded);
+  return out;
+}
+
+function withoutPadding(values: Float32Array, tensor: Tensor): Float32Array {
+  const channels = tensor.shape[3];
+  const padded = quads(channels) * 4;
+  if (padded === channels) return values.subarray(0, pixels(tensor) * channels);
+  const out = new Float32Array(pixels(tensor) * channels);
+  for (let pixel = 0; pixel < pixels(tensor); pixel++)
+    out.set(values.subarray(pixel * padded, pixel * padded + channels), pixel * channels);
+  return out;
+}

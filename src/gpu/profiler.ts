@@ -1,0 +1,104 @@
+/** Milliseconds per dispatch: by GPU timestamps where the device has them, else by wall clock, one submit each. */
+import type { Dispatch } from "../kernels/kernel.ts";
+import type { GpuContext } from "./context.ts";
+
+export interface ProfileRow {
+  readonly path: string;
+  readonly kind: string;
+  readonly shader: string;
+  readonly work: number;
+  readonly ms: number;
+}
+
+interface Encoded {
+  readonly dispatch: Dispatch;
+  readonly pipeline: GPUComputePipeline;
+  readonly bindGroup: GPUBindGroup;
+}
+
+export class Profiler {
+  readonly #context: GpuContext;
+
+  constructor(context: GpuContext) {
+    this.#context = context;
+  }
+
+  async run(encoded: readonly Encoded[], aborted: Promise<never>): Promise<ProfileRow[]> {
+    const times = this.#context.gpu.timestamps
+      ? await Promise.race([this.#byTimestamps(encoded), aborted])
+      : await this.#byClock(encoded, aborted);
+    return encoded.map(({ dispatch: { path, kind, shader, work } }, i) => ({
+      path,
+      kind,
+      shader,
+      work,
+      ms: times[i]!,
+    }));
+  }
+
+  async #byTimestamps(encoded: readonly Encoded[]): Promise<number[]> {
+    const { device } = this.#context;
+    const times: number[] = [];
+    // A query set holds at most 4096 queries: two per dispatch.
+    for (let first = 0; first < encoded.length; first += 2048) {
+      const part = encoded.slice(first, first + 2048);
+      const querySet = device.createQuerySet({ type: "timestamp", count: 2 * part.length });
+      const size = 16 * part.length;
+      const resolved = device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+      const staging = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      const commands = device.createCommandEncoder();
+      part.forEach(({ dispatch, pipeline, bindGroup }, i) => {
+        const pass = commands.beginComputePass({
+          label: dispatch.path,
+          timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+        });
+        pass.setPipeline(pipeline);
+        pass.setBindGroup(0, bindGroup);
+        pass.dispatchWorkgroups(...dispatch.workgroups);
+        pass.end();
+      });
+      commands.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
+      commands.copyBufferToBuffer(resolved, 0, staging, 0, size);
+      device.queue.submit([commands.finish()]);
+      await staging.mapAsync(GPUMapMode.READ);
+      const stamps = new BigInt64Array(staging.getMappedRange());
+      for (let i = 0; i < part.length; i++) times.push(Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6);
+      for (const thing of [querySet, resolved, staging]) thing.destroy();
+    }
+    return times;
+  }
+
+  async #byClock(encoded: readonly Encoded[], aborted: Promise<never>): Promise<number[]> {
+    const { device } = this.#context;
+    const times: number[] = [];
+    for (const { dispatch, pipeline, bindGroup } of encoded) {
+      const commands = device.createCommandEncoder({ label: dispatch.path });
+      const pass = commands.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, bindGroup);
+      pass.dispatchWorkgroups(...dispatch.workgroups);
+      pass.end();
+      const started = performance.now();
+      device.queue.submit([commands.finish()]);
+      await Promise.race([device.queue.onSubmittedWorkDone(), aborted]);
+      times.push(performance.now() - started);
+    }
+    return times;
+  }
+}
+
+/** Sums rows by a key, slowest first: `kind`, `shader` or anything else about a row. */
+export function summarize(
+  rows: readonly ProfileRow[],
+  key: (row: ProfileRow) => string,
+): { key: string; count: number; ms: number; work: number }[] {
+  const sums = new Map<string, { key: string; count: number; ms: number; work: number }>();
+  for (const row of rows) {
+    const sum = sums.get(key(row)) ?? { key: key(row), count: 0, ms: 0, work: 0 };
+    sum.count++;
+    sum.ms += row.ms;
+    sum.work += row.work;
+    sums.set(sum.key, sum);
+  }
+  return [...sums.values()].sort((a, b) => b.ms - a.ms);
+}

@@ -1,0 +1,157 @@
+/** A component's parameters in GPU memory: places for all of them first, then filled as they stream in. */
+import { MixdqError } from "../errors.ts";
+import { packSource } from "../kernels/weights.ts";
+import type { PackedWeight } from "../kernels/kernel.ts";
+import { ALIGNMENT } from "../plan/memory.ts";
+import { guarded } from "./device.ts";
+
+/** Within WebGPU's default binding limit of 128 MiB, so that any weight of any buffer can be bound. */
+const BUFFER_BYTES = 120 * 2 ** 20;
+
+/** writeBuffer copies into staging memory at once; waiting this often bounds how much of it there is. */
+const STAGED_BYTES = 64 * 2 ** 20;
+
+interface Place {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+interface Target {
+  readonly weight: PackedWeight;
+  readonly index: number;
+}
+
+export class WeightStore {
+  readonly bytes: number;
+  readonly #device: GPUDevice;
+  readonly #where: string;
+  readonly #places = new Map<string, Place>();
+  readonly #buffers: GPUBuffer[] = [];
+  readonly #targets = new Map<string, Target[]>();
+  /** Checkpoint names (aliases too) -> the weight's own name. */
+  readonly #names = new Map<string, string>();
+  readonly #awaited = new Set<string>();
+  #staged = 0;
+
+  /** `where` is the component, for messages. Throws `out-of-memory`, or `unsupported` where a weight is too large. */
+  static async create(device: GPUDevice, where: string, weights: readonly PackedWeight[]): Promise<WeightStore> {
+    for (const { key, bytes } of weights)
+      if (bytes > device.limits.maxStorageBufferBindingSize)
+        throw new MixdqError(
+          "unsupported",
+          `${where} ${key}: the weight needs a binding of ${bytes} bytes, the device allows ` +
+            `${device.limits.maxStorageBufferBindingSize}. Use --precision fp16.`,
+        );
+    return guarded(device, `${where}: allocating weights`, () => new WeightStore(device, where, weights));
+  }
+
+  private constructor(device: GPUDevice, where: string, weights: readonly PackedWeight[]) {
+    this.#device = device;
+    this.#where = where;
+    let bytes = 0;
+    let group: { weight: PackedWeight; offset: number }[] = [];
+    let size = 0;
+    const flush = (): void => {
+      if (group.length === 0) return;
+      const buffer = device.createBuffer({
+        label: `${where} weights ${this.#buffers.length}`,
+        size,
+        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
+      });
+      this.#buffers.push(buffer);
+      bytes += size;
+      for (const { weight, offset } of group) this.#places.set(weight.key, { buffer, offset, size: weight.bytes });
+      group = [];
+      size = 0;
+    };
+    for (const weight of weights) {
+      if (size + weight.bytes > BUFFER_BYTES) flush();
+      group.push({ weight, offset: size });
+      size = Math.ceil((size + weight.bytes) / ALIGNMENT) * ALIGNMENT;
+      weight.sources.forEach((source, index) => {
+        const targets = this.#targets.get(source.name) ?? [];
+        targets.push({ weight, index });
+        this.#targets.set(source.name, targets);
+        this.#awaited.add(source.name);
+        for (const name of [source.name, ...(source.aliases ?? [])]) this.#names.set(name, source.name);
+      });
+    }
+    flush();
+    this.bytes = bytes;
+  }
+
+  /** Whether a checkpoint tensor of this name is used. */
+  wants(name: string): boolean {
+    return this.#names.has(name);
+  }
+
+  /**
+   * Uploads one checkpoint tensor. `values` gives it as f32, or as f16 bits, in the checkpoint's order.
+   * Throws `invalid-model` where its shape contradicts the config.
+   */
+  async accept(
+    name: string,
+    shape: readonly number[],
+    values: (dtype: "f32" | "f16") => Float32Array | Uint16Array,
+  ): Promise<void> {
+    const own = this.#names.get(name);
+    if (own === undefined) return;
+    for (const { weight, index } of this.#targets.get(own)!) {
+      const expected = weight.sources[index]!.shape;
+      if (!sameShape(shape, expected))
+        throw new MixdqError(
+          "invalid-model",
+          `${this.#where} ${name}: the file has shape [${shape.join(", ")}], config.json asks for ` +
+            `[${expected.join(", ")}]. Weights and config do not belong together.`,
+        );
+      const place = this.#places.get(weight.key)!;
+      const width = weight.dtype === "f16" ? 2 : 4;
+      for (const run of packSource(weight, index, values(weight.dtype))) {
+        this.#device.queue.writeBuffer(
+          place.buffer,
+          place.offset + run.offset * width,
+          run.values as Float32Array<ArrayBuffer>,
+        );
+        this.#staged += run.values.byteLength;
+      }
+    }
+    this.#awaited.delete(own);
+    if (this.#staged >= STAGED_BYTES) {
+      this.#staged = 0;
+      await this.#device.queue.onSubmittedWorkDone();
+    }
+  }
+
+  /** Throws `invalid-model` when tensors that the config asks for never came. */
+  assertComplete(): void {
+    if (this.#awaited.size === 0) return;
+    const names = [...this.#awaited];
+    throw new MixdqError(
+      "invalid-model",
+      `${this.#where}: ${names.length} tensor(s) that config.json asks for are not in the weights: ` +
+        `${names.slice(0, 4).join(", ")}${names.length > 4 ? ", ..." : ""}. Weights and config do not belong together.`,
+    );
+  }
+
+  binding(weight: PackedWeight): GPUBufferBinding {
+    const place = this.#places.get(weight.key);
+    if (!place) throw new Error(`${this.#where}: no weight ${weight.key} was allocated`);
+    return place;
+  }
+
+  destroy(): void {
+    for (const buffer of this.#buffers) buffer.destroy();
+  }
+}
+
+/** Equal, but for ones at the end: a 1x1 convolution's weight is as good as a linear layer's. */
+function sameShape(got: readonly number[], expected: readonly number[]): boolean {
+  const trimmed = (shape: readonly number[]): readonly number[] => {
+    let end = shape.length;
+    while (end > 1 && shape[end - 1] === 1) end--;
+    return shape.slice(0, end);
+  };
+  const [a, b] = [trimmed(got), trimmed(expected)];
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}

@@ -1,0 +1,91 @@
+/** A graph for one device: which kernels run in which order, over what memory. Pure data, printable. */
+import type { DType, Graph, Shape, Tensor } from "../graph/ops.ts";
+import { dispatchesOf } from "../kernels/index.ts";
+import { quads, type DeviceCaps, type Dispatch, type PackedWeight } from "../kernels/kernel.ts";
+import { placeTensors, type Memory, type MemoryLimits } from "./memory.ts";
+
+export interface Plan {
+  readonly name: string;
+  readonly dispatches: readonly Dispatch[];
+  readonly inputs: Readonly<Record<string, Tensor>>;
+  readonly outputs: Readonly<Record<string, Tensor>>;
+  /** Every parameter as the kernels want it, each once. */
+  readonly weights: readonly PackedWeight[];
+  readonly memory: Memory;
+}
+
+export interface PlanOptions {
+  readonly caps: DeviceCaps;
+  readonly limits: MemoryLimits;
+  readonly weightType: "f32" | "f16";
+  /** Default true; false gives every tensor memory of its own. */
+  readonly share?: boolean;
+}
+
+const ELEMENT_BYTES: Record<DType, number> = { f32: 4, f16: 2, u32: 4 };
+
+/** Bytes of a tensor in GPU memory: float channels are padded to whole quads, with zeros. */
+export function tensorBytes({ shape: [batch, height, width, channels], dtype }: Tensor): number {
+  const padded = dtype === "u32" ? channels : quads(channels) * 4;
+  return Math.ceil((batch * height * width * padded * ELEMENT_BYTES[dtype]) / 16) * 16;
+}
+
+export function makePlan(graph: Graph, { caps, limits, weightType, share = true }: PlanOptions): Plan {
+  // Scratch tensors are numbered after the graph's own.
+  let nextId = 1 + Math.max(...Object.values(graph.inputs).map(({ id }) => id), ...graph.ops.map(({ y }) => y.id));
+  const scratch = (name: string, shape: Shape, dtype: DType): Tensor => ({ id: nextId++, name, shape, dtype });
+  const dispatches = graph.ops.flatMap((op) => dispatchesOf(op, { caps, weightType, scratch }));
+  const weights = new Map<string, PackedWeight>();
+  for (const { bindings } of dispatches)
+    for (const bound of Object.values(bindings)) if ("key" in bound) weights.set(bound.key, bound);
+  return {
+    name: graph.name,
+    dispatches,
+    inputs: graph.inputs,
+    outputs: graph.outputs,
+    weights: [...weights.values()],
+    memory: placeTensors(
+      dispatches,
+      Object.values(graph.inputs),
+      Object.values(graph.outputs),
+      tensorBytes,
+      limits,
+      share,
+    ),
+  };
+}
+
+/** The pipeline a dispatch needs: equal keys, equal pipelines. It is the pipeline's label too. */
+export function variantKey({ shader, defines, constants }: Dispatch): string {
+  const list = (of: Readonly<Record<string, number | true>>): string =>
+    Object.entries(of)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, value]) => (value === true ? name : `${name}=${value}`))
+      .join(" ");
+  return `${shader} [${list(defines)}] (${list(constants)})`;
+}
+
+/** One line a dispatch: position, shader, work, workgroups, where the result lies, path. */
+export function describePlan(plan: Plan): string {
+  const { placements, arenaBytes } = plan.memory;
+  const lines = plan.dispatches.map((dispatch, i) => {
+    const written = dispatch.bindings[dispatch.writes[0]!] as Tensor;
+    const { arena, offset } = placements.get(written.id)!;
+    return [
+      String(i).padStart(4),
+      dispatch.shader.padEnd(18),
+      `${(dispatch.work / 1e6).toFixed(2)}M`.padStart(10),
+      dispatch.workgroups.join("x").padStart(12),
+      `[${written.shape.join(",")}]`.padEnd(18),
+      `@${arena}+${offset}`.padEnd(12),
+      dispatch.path,
+    ].join(" ");
+  });
+  const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+  const weightBytes = plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);
+  return [
+    `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map(variantKey)).size} pipelines, ` +
+      `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}`,
+    ...lines,
+  ].join("\n");
+}
