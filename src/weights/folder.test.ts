@@ -1,0 +1,128 @@
+import { expect, test } from "vitest";
+import type { ModelFiles } from "./files.ts";
+import { readJson, streamComponent } from "./folder.ts";
+import type { ComponentOptions } from "./folder.ts";
+import { writeSafetensors } from "./safetensors.ts";
+
+const PAGE = "<!DOCTYPE html><title>app</title>";
+
+/** A folder in memory; `missing` is what the server says of files that are not there (a page, like a dev server). */
+function folder(contents: Record<string, Uint8Array | string>, missing?: string) {
+  const opened: string[] = [];
+  const find = (path: string) => contents[path] ?? missing;
+  const files: ModelFiles = {
+    location: "models/m",
+    text: async (path) => {
+      const found = find(path);
+      return typeof found === "object" ? new TextDecoder().decode(found) : found;
+    },
+    open: async (path) => {
+      const found = find(path);
+      if (found === undefined) return undefined;
+      if (path in contents) opened.push(path);
+      const bytes = typeof found === "string" ? new TextEncoder().encode(found) : found;
+      return { bytes: bytes.length, body: new Blob([bytes as Uint8Array<ArrayBuffer>]).stream() };
+    },
+  };
+  return { files, opened };
+}
+
+function weights(...names: string[]): Uint8Array {
+  const tensors = names.map((name, i) => [name, { dtype: "F32", shape: [1], data: Float32Array.of(i) }] as const);
+  return writeSafetensors(Object.fromEntries(tensors));
+}
+
+async function names(files: ModelFiles, component: string, options: ComponentOptions = { precision: "fp16" }) {
+  const found = [];
+  for await (const { name } of streamComponent(files, component, options)) found.push(name);
+  return found;
+}
+
+const index = (map: Record<string, string>) => JSON.stringify({ metadata: {}, weight_map: map });
+
+test("a component is found in each of its layouts, by a server that says 404 or sends a page", async () => {
+  const shards = { "unet/s1.safetensors": weights("a"), "unet/s2.safetensors": weights("b") };
+  const map = index({ a: "s1.safetensors", b: "s2.safetensors" });
+  const layouts: [string, Record<string, Uint8Array | string>][] = [
+    ["unet", { "unet/diffusion_pytorch_model.safetensors": weights("a", "b") }],
+    ["unet", { "unet/diffusion_pytorch_model.fp16.safetensors": weights("a", "b") }],
+    ["text_encoder_2", { "text_encoder_2/model.safetensors": weights("a", "b") }],
+    ["unet", { ...shards, "unet/diffusion_pytorch_model.safetensors.index.json": map }],
+    ["unet", { ...shards, "unet/diffusion_pytorch_model.safetensors.index.fp16.json": map }],
+    ["unet", { ...shards, "unet/diffusion_pytorch_model.fp16.safetensors.index.json": map }],
+  ];
+  for (const [component, contents] of layouts) {
+    for (const missing of [undefined, PAGE]) {
+      for (const precision of ["fp16", "fp32"] as const) {
+        expect(await names(folder(contents, missing).files, component, { precision })).toEqual(["a", "b"]);
+      }
+    }
+  }
+});
+
+test("the variant follows the precision where both are there", async () => {
+  const { files } = folder({
+    "vae/diffusion_pytorch_model.safetensors": weights("plain"),
+    "vae/diffusion_pytorch_model.fp16.safetensors": weights("half"),
+  });
+  expect(await names(files, "vae", { precision: "fp16" })).toEqual(["half"]);
+  expect(await names(files, "vae", { precision: "fp32" })).toEqual(["plain"]);
+});
+
+test("shards without a wanted tensor are not opened, and every byte of the others is reported", async () => {
+  const { files, opened } = folder({
+    "unet/diffusion_pytorch_model.safetensors.index.json": index({ a: "s1.safetensors", b: "s2.safetensors" }),
+    "unet/s1.safetensors": weights("a"),
+    "unet/s2.safetensors": weights("b"),
+  });
+  const reports: Record<string, number> = {};
+  const found = await names(files, "unet", {
+    precision: "fp32",
+    wanted: (name) => name === "b",
+    onBytes: (count, file, fileBytes) => {
+      expect(fileBytes).toBe(weights("b").length);
+      reports[file] = (reports[file] ?? 0) + count;
+    },
+  });
+  expect(found).toEqual(["b"]);
+  expect(opened).toEqual(["unet/s2.safetensors"]);
+  expect(reports).toEqual({ "unet/s2.safetensors": weights("b").length });
+});
+
+test("a missing component says what was looked for, a pickled one how to save it", async () => {
+  await expect(names(folder({}, PAGE).files, "unet")).rejects.toThrow(
+    "models/m/unet: no weights; looked for diffusion_pytorch_model.safetensors.index.fp16.json, " +
+      "diffusion_pytorch_model.fp16.safetensors.index.json, diffusion_pytorch_model.fp16.safetensors, " +
+      "diffusion_pytorch_model.safetensors.index.json, diffusion_pytorch_model.safetensors.",
+  );
+  const pickled = folder({ "text_encoder/pytorch_model.bin": "PK" });
+  await expect(names(pickled.files, "text_encoder")).rejects.toThrow(
+    "models/m/text_encoder: got pytorch_model.bin, expected safetensors",
+  );
+  await expect(names(pickled.files, "text_encoder")).rejects.toMatchObject({ code: "invalid-model" });
+});
+
+test.each([
+  ["lacks a tensor", { a: "s.safetensors", b: "s.safetensors" }, "the shard lacks b, but"],
+  ["holds another tensor", {}, "the shard holds"],
+  ["is missing", { a: "gone.safetensors" }, "models/m/unet/gone.safetensors: no such file"],
+  ["lies elsewhere", { a: "../other/s.safetensors" }, 'a is in "../other/s.safetensors", expected'],
+  ["has no name", { a: 3 as unknown as string }, "a is in 3, expected"],
+])("an index whose shard %s is refused", async (_what, map, message) => {
+  const shard = message === "the shard holds" ? weights("a", "stray") : weights("a");
+  const full = message === "the shard holds" ? { a: "s.safetensors" } : map;
+  const { files } = folder({
+    "unet/diffusion_pytorch_model.safetensors.index.json": index(full),
+    "unet/s.safetensors": shard,
+  });
+  await expect(names(files, "unet")).rejects.toMatchObject({ code: "invalid-model" });
+  await expect(names(files, "unet")).rejects.toThrow(message);
+});
+
+test("JSON is read, and its absence or damage reported with the file's name", async () => {
+  const { files } = folder({ "a.json": '{"x":1}', "b.json": "{", "c.json": PAGE });
+  expect(await readJson(files, "a.json")).toEqual({ x: 1 });
+  await expect(readJson(files, "b.json")).rejects.toThrow("models/m/b.json: got something that is not JSON");
+  await expect(readJson(files, "c.json")).rejects.toThrow("models/m/c.json: no such file, expected a JSON file.");
+  await expect(readJson(files, "d.json")).rejects.toMatchObject({ code: "invalid-model" });
+});

@@ -1,0 +1,227 @@
+/**
+ * Finding a component's weights in a diffusers folder, the way diffusers and transformers do: one safetensors file or
+ * shards with an index, in the plain or the `fp16` variant. A folder is probed file by file, because over HTTP there is
+ * no listing, and distrustfully, because many a server answers a missing file with its front page.
+ */
+import { MixdqError } from "../errors.ts";
+import type { Precision } from "../types.ts";
+import type { FileStream, ModelFiles } from "./files.ts";
+import { streamTensors } from "./safetensors.ts";
+import type { WeightTensor } from "./safetensors.ts";
+
+export interface ComponentOptions {
+  /** fp16 prefers the fp16 variant, fp32 the plain one; either is taken where it is the only one. */
+  readonly precision: Precision;
+  readonly signal?: AbortSignal | undefined;
+  /** Which tensors to yield; shards that hold none are not opened. Default: all. */
+  readonly wanted?: ((name: string) => boolean) | undefined;
+  /** Told how many bytes of a file have just arrived, and its size (0 if unknown). */
+  readonly onBytes?: ((count: number, file: string, fileBytes: number) => void) | undefined;
+}
+
+/** A model of this family has at most a dozen shards. */
+const MAX_SHARDS = 1000;
+
+/**
+ * The tensors of `component` (a folder such as `unet` or `text_encoder_2`) over all its files, one at a time. Throws
+ * `invalid-model` where there are no weights, where index and shards disagree, or for damaged files; and what
+ * `streamTensors` and the files throw.
+ */
+export async function* streamComponent(
+  files: ModelFiles,
+  component: string,
+  { precision, signal, wanted = () => true, onBytes }: ComponentOptions,
+): AsyncGenerator<WeightTensor, void, undefined> {
+  const found = await findWeights(files, component, precision, signal);
+  if (found.kind === "single") {
+    const { path, stream } = found;
+    const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
+    yield* streamTensors(stream, `${files.location}/${path}`, { signal, wanted, onBytes: report });
+    return;
+  }
+
+  for (const [shard, names] of groupByShard(found.owners)) {
+    if (![...names].some(wanted)) continue;
+    const path = `${component}/${shard}`;
+    const where = `${files.location}/${path}`;
+    const stream = await openWeights(files, path, signal);
+    if (stream === undefined) {
+      const advice = "Copy the missing file, or save the model again.";
+      throw new MixdqError(
+        "invalid-model",
+        `${where}: no such file, expected a shard that ${found.path} names. ${advice}`,
+      );
+    }
+    const missing = new Set(names);
+    const wantedHere = (name: string) => {
+      if (!missing.delete(name))
+        throw disagree(where, `the shard holds ${name}`, found.path, "does not place it there");
+      return wanted(name);
+    };
+    const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
+    yield* streamTensors(stream, where, { signal, wanted: wantedHere, onBytes: report });
+    for (const name of missing) throw disagree(where, `the shard lacks ${name}`, found.path, "places it there");
+  }
+}
+
+/**
+ * A JSON file of the model, parsed; the caller checks what is in it. Throws `invalid-model` where it is missing or
+ * malformed, and what `files.text` throws.
+ */
+export async function readJson(files: ModelFiles, path: string, signal?: AbortSignal): Promise<unknown> {
+  const where = `${files.location}/${path}`;
+  const text = await files.text(path, signal);
+  if (text === undefined || isMarkup(text)) {
+    const advice = "Check the model's address, and that it was saved by diffusers.";
+    throw new MixdqError("invalid-model", `${where}: no such file, expected a JSON file. ${advice}`);
+  }
+  return parseJson(text, where);
+}
+
+type FoundWeights =
+  | { readonly kind: "single"; readonly path: string; readonly stream: FileStream }
+  | { readonly kind: "sharded"; readonly path: string; readonly owners: ReadonlyMap<string, string> };
+
+async function findWeights(
+  files: ModelFiles,
+  component: string,
+  precision: Precision,
+  signal: AbortSignal | undefined,
+): Promise<FoundWeights> {
+  const stem = component.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
+  const variants = precision === "fp16" ? ["fp16", ""] : ["", "fp16"];
+  const looked: string[] = [];
+  for (const variant of variants) {
+    for (const index of indexNames(stem, variant)) {
+      const path = `${component}/${index}`;
+      looked.push(index);
+      const text = await files.text(path, signal);
+      if (text === undefined || isMarkup(text)) continue;
+      return { kind: "sharded", path, owners: parseIndex(text, `${files.location}/${path}`) };
+    }
+    const single = variant === "" ? `${stem}.safetensors` : `${stem}.${variant}.safetensors`;
+    const path = `${component}/${single}`;
+    looked.push(single);
+    const stream = await openWeights(files, path, signal);
+    if (stream !== undefined) return { kind: "single", path, stream };
+  }
+
+  const where = `${files.location}/${component}`;
+  for (const pickled of [stem === "model" ? "pytorch_model.bin" : `${stem}.bin`, `${stem}.fp16.bin`]) {
+    const stream = await openWeights(files, `${component}/${pickled}`, signal);
+    if (stream === undefined) continue;
+    await stream.body.cancel();
+    throw new MixdqError(
+      "invalid-model",
+      `${where}: got ${pickled}, expected safetensors (a .bin file can run code when it is read). ` +
+        `Save the model with save_pretrained(..., safe_serialization=True).`,
+    );
+  }
+  throw new MixdqError(
+    "invalid-model",
+    `${where}: no weights; looked for ${looked.join(", ")}. Check the model's address, and that the files are there.`,
+  );
+}
+
+/** diffusers has spelled the variant's index both ways. */
+function indexNames(stem: string, variant: string): string[] {
+  if (variant === "") return [`${stem}.safetensors.index.json`];
+  return [`${stem}.safetensors.index.${variant}.json`, `${stem}.${variant}.safetensors.index.json`];
+}
+
+/** Tensor name to shard file, in the index's order. */
+function parseIndex(text: string, where: string): Map<string, string> {
+  const index = parseJson(text, where);
+  const map = typeof index === "object" && index !== null && "weight_map" in index ? index.weight_map : undefined;
+  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+    const advice = "Save the model again.";
+    throw new MixdqError("invalid-model", `${where}: got no weight_map, expected one of tensor to file. ${advice}`);
+  }
+  const owners = new Map<string, string>();
+  for (const [name, shard] of Object.entries(map)) {
+    // Only files beside the index: a name with a path could lead anywhere.
+    if (typeof shard !== "string" || !/^[\w.-]+\.safetensors$/.test(shard)) {
+      throw new MixdqError(
+        "invalid-model",
+        `${where}: ${name} is in ${JSON.stringify(shard)}, expected a .safetensors file name. Save the model again.`,
+      );
+    }
+    owners.set(name, shard);
+  }
+  return owners;
+}
+
+function groupByShard(owners: ReadonlyMap<string, string>): Map<string, Set<string>> {
+  const shards = new Map<string, Set<string>>();
+  for (const [name, shard] of owners) {
+    const names = shards.get(shard);
+    if (names === undefined) shards.set(shard, new Set([name]));
+    else names.add(name);
+  }
+  if (shards.size > MAX_SHARDS) {
+    throw new MixdqError("invalid-model", `The index names ${shards.size} shards, expected at most ${MAX_SHARDS}.`);
+  }
+  return shards;
+}
+
+/** The file, or undefined where there is none or a page of markup in its place. */
+async function openWeights(
+  files: ModelFiles,
+  path: string,
+  signal: AbortSignal | undefined,
+): Promise<FileStream | undefined> {
+  const stream = await files.open(path, signal);
+  if (stream === undefined) return undefined;
+  const reader = stream.body.getReader();
+  const first = await reader.read().catch((cause: unknown) => {
+    if (cause instanceof MixdqError) throw cause;
+    if (signal?.aborted) throw new MixdqError("aborted", "The run was cancelled.", { cause });
+    const message = `${files.location}/${path}: the stream broke off (${String(cause)}). Check the connection.`;
+    throw new MixdqError("network", message, { cause });
+  });
+  if (!first.done && isMarkup(new TextDecoder("latin1").decode(first.value.subarray(0, 256)))) {
+    await reader.cancel();
+    return undefined;
+  }
+  return { bytes: stream.bytes, body: resume(first.value, reader) };
+}
+
+/** The stream as if its first chunk had not been read. */
+function resume(
+  first: Uint8Array | undefined,
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        if (first === undefined) controller.close();
+        else controller.enqueue(first);
+      },
+      async pull(controller) {
+        const { done, value } = await reader.read();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    // No reading ahead: the network's own buffers do that.
+    { highWaterMark: 0 },
+  );
+}
+
+function isMarkup(text: string): boolean {
+  return /^\s*</.test(text);
+}
+
+function parseJson(text: string, where: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    const message = `${where}: got something that is not JSON (${String(cause)}). Save the model again.`;
+    throw new MixdqError("invalid-model", message, { cause });
+  }
+}
+
+function disagree(where: string, what: string, index: string, but: string): MixdqError {
+  return new MixdqError("invalid-model", `${where}: ${what}, but ${index} ${but}. Save the model again.`);
+}
