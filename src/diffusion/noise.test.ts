@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import { MixdqError } from "../errors.ts";
+import golden from "./golden/noise.json" with { type: "json" };
+import { createGenerator } from "./noise.ts";
+
+// PyTorch's vectorised log and cosine are within an ulp or two of the correctly rounded ones we use.
+const TOLERANCE = 2e-6;
+
+test.each(golden.cases)("the draws of seed $seed are torch.randn's, one after the other", ({ seed, draws }) => {
+  const generator = createGenerator(seed);
+  for (const draw of draws) {
+    const values = generator.randn(draw.size);
+    expect(values.length).toBe(draw.size);
+    let sum = 0;
+    for (const value of values) sum += value;
+    expect(Math.abs(sum - draw.sum)).toBeLessThan(TOLERANCE * Math.sqrt(draw.size + 1));
+    draw.indices.forEach((index, i) => {
+      expect(Math.abs(values[index] - draw.values[i]), `value ${index} of ${draw.size}`).toBeLessThan(TOLERANCE);
+    });
+  }
+});
+
+test("only the low 32 bits of the seed count, as in PyTorch", () => {
+  expect(createGenerator(2 ** 40 + 5).randn(20)).toEqual(createGenerator(5).randn(20));
+});
+
+test("a seed that PyTorch would not take is refused with the range", () => {
+  for (const seed of [-1, 0.5, 2 ** 53, Number.NaN]) {
+    expect(() => createGenerator(seed)).toThrow(MixdqError);
+    expect(() => createGenerator(seed)).toThrow(/seed: got .* expected an integer from 0 to 9007199254740991/);
+  }
+});
+
+test("the values have mean 0 and variance 1", () => {
+  const values = createGenerator(11).randn(100_000);
+  let sum = 0;
+  let squares = 0;
+  for (const value of values) {
+    sum += value;
+    squares += value * value;
+  }
+  // Four standard errors.
+  expect(Math.abs(sum / values.length)).toBeLessThan(4 / Math.sqrt(values.length));
+  expect(Math.abs(squares / values.length - 1)).toBeLessThan(4 * Math.sqrt(2 / values.length));
+});

@@ -1,0 +1,191 @@
+/**
+ * Reading a scheduler_config.json: typed values or an error that names the key, and the training noise schedule that
+ * every scheduler starts from. Arithmetic is rounded to float32 exactly where diffusers 0.40 computes in float32.
+ */
+import { MixdqError } from "../errors.ts";
+
+export const PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"] as const;
+export type PredictionType = (typeof PREDICTION_TYPES)[number];
+
+export const TIMESTEP_SPACINGS = ["linspace", "leading", "trailing"] as const;
+export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
+
+const BETA_SCHEDULES = ["linear", "scaled_linear", "squaredcos_cap_v2"] as const;
+
+/** Far above any model (1000), far below what would stall the page. */
+const MAX_TRAIN_TIMESTEPS = 100_000;
+
+/** Typed reads of one parsed config; a missing or null key gives the default, as in diffusers. */
+export class SchedulerConfig {
+  readonly where: string;
+  readonly className: string;
+  private readonly values: Record<string, unknown>;
+
+  /** `where` is the file, for messages. Throws `invalid-model` for anything but an object with a `_class_name`. */
+  constructor(config: unknown, where: string) {
+    if (typeof config !== "object" || config === null || Array.isArray(config)) {
+      throw new MixdqError(
+        "invalid-model",
+        `${where}: got ${JSON.stringify(config)}, expected a JSON object. Save the scheduler again with diffusers.`,
+      );
+    }
+    this.where = where;
+    this.values = config as Record<string, unknown>;
+    this.className = this.text("_class_name", "");
+  }
+
+  number(key: string, fallback: number): number {
+    const value = this.values[key] ?? fallback;
+    if (typeof value !== "number" || !Number.isFinite(value)) throw this.invalid(key, "a finite number");
+    return value;
+  }
+
+  optionalNumber(key: string): number | undefined {
+    return this.values[key] === undefined || this.values[key] === null ? undefined : this.number(key, 0);
+  }
+
+  /** An integer in min .. max. */
+  integer(key: string, fallback: number, min: number, max: number): number {
+    const value = this.number(key, fallback);
+    if (!Number.isInteger(value) || value < min || value > max) {
+      throw this.invalid(key, `an integer from ${min} to ${max}`);
+    }
+    return value;
+  }
+
+  flag(key: string, fallback = false): boolean {
+    const value = this.values[key] ?? fallback;
+    if (typeof value !== "boolean") throw this.invalid(key, "true or false");
+    return value;
+  }
+
+  text(key: string, fallback: string): string {
+    const value = this.values[key] ?? fallback;
+    if (typeof value !== "string") throw this.invalid(key, "a string");
+    return value;
+  }
+
+  choice<T extends string>(key: string, fallback: T, supported: readonly T[]): T {
+    const value = this.text(key, fallback);
+    const match = supported.find((candidate) => candidate === value);
+    if (match === undefined) throw this.unsupported(key, `one of ${supported.join(", ")}`);
+    return match;
+  }
+
+  numbers(key: string): number[] | undefined {
+    const value = this.values[key] ?? undefined;
+    if (value === undefined) return undefined;
+    if (!Array.isArray(value) || !value.every((item) => typeof item === "number" && Number.isFinite(item))) {
+      throw this.invalid(key, "an array of finite numbers");
+    }
+    return value;
+  }
+
+  /** An option that diffusers has and we do not: only `false` (or nothing) is accepted. */
+  refuse(key: string): void {
+    if (this.flag(key)) throw this.unsupported(key, "false");
+  }
+
+  unsupported(key: string, expected: string): MixdqError {
+    return new MixdqError(
+      "unsupported",
+      `${this.where}: ${this.className}'s "${key}" is ${JSON.stringify(this.values[key])}, expected ${expected}. ` +
+        `Change the value, or save the model with a scheduler that does not need it.`,
+    );
+  }
+
+  invalid(key: string, expected: string): MixdqError {
+    return new MixdqError(
+      "invalid-model",
+      `${this.where}: "${key}" is ${JSON.stringify(this.values[key])}, expected ${expected}. ` +
+        `Save the scheduler again with diffusers.`,
+    );
+  }
+}
+
+/** The noise schedule a model was trained with. */
+export interface TrainingSchedule {
+  readonly trainTimesteps: number;
+  /** [trainTimesteps], the running product of 1 - beta. */
+  readonly alphasCumprod: Float32Array;
+}
+
+/**
+ * The schedule that a config describes; `defaults` are the class's own values of beta_start, beta_end and
+ * beta_schedule. Throws `invalid-model` or `unsupported`.
+ */
+export function makeTrainingSchedule(
+  config: SchedulerConfig,
+  defaults: { readonly start: number; readonly end: number; readonly schedule: (typeof BETA_SCHEDULES)[number] },
+): TrainingSchedule {
+  const trainTimesteps = config.integer("num_train_timesteps", 1000, 1, MAX_TRAIN_TIMESTEPS);
+  let betas = makeBetas(config, trainTimesteps, defaults);
+  if (!betas.every((beta) => beta >= 0 && beta <= 1)) {
+    throw config.invalid("beta_end", "(with the other betas) noise variances between 0 and 1");
+  }
+  if (config.flag("rescale_betas_zero_snr")) betas = rescaleToZeroTerminalSnr(betas);
+  return { trainTimesteps, alphasCumprod: cumulativeAlphas(betas) };
+}
+
+/** The noise-to-signal ratio of every training timestep: sqrt((1 - a) / a), in float32. */
+export function trainingSigmas(alphasCumprod: Float32Array): Float32Array {
+  return alphasCumprod.map((alpha) => Math.sqrt(Math.fround((1 - alpha) / alpha)));
+}
+
+function makeBetas(
+  config: SchedulerConfig,
+  count: number,
+  defaults: { readonly start: number; readonly end: number; readonly schedule: (typeof BETA_SCHEDULES)[number] },
+): Float32Array {
+  const trained = config.numbers("trained_betas");
+  if (trained !== undefined) {
+    if (trained.length !== count) {
+      throw config.invalid("trained_betas", `null or as many numbers as num_train_timesteps, ${count}`);
+    }
+    return Float32Array.from(trained);
+  }
+  const start = config.number("beta_start", defaults.start);
+  const end = config.number("beta_end", defaults.end);
+  switch (config.choice("beta_schedule", defaults.schedule, BETA_SCHEDULES)) {
+    case "linear":
+      return linspace32(start, end, count);
+    case "scaled_linear":
+      return linspace32(Math.sqrt(start), Math.sqrt(end), count).map((root) => root * root);
+    case "squaredcos_cap_v2": {
+      // Nichol & Dhariwal 2021, arXiv 2102.09672.
+      const alphaBar = (t: number) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
+      return Float32Array.from({ length: count }, (_, i) =>
+        Math.min(1 - alphaBar((i + 1) / count) / alphaBar(i / count), 0.999),
+      );
+    }
+  }
+}
+
+/**
+ * torch.linspace in float32: the first half counts up from the start, the second down from the end, each with one
+ * fused multiply-add (hence one rounding, which computing in double and storing as float32 reproduces).
+ */
+function linspace32(start: number, end: number, count: number): Float32Array {
+  const first = Math.fround(start);
+  const last = Math.fround(end);
+  const step = count > 1 ? Math.fround(Math.fround(last - first) / (count - 1)) : 0;
+  return Float32Array.from({ length: count }, (_, i) =>
+    i < count / 2 ? first + step * i : last - step * (count - 1 - i),
+  );
+}
+
+/** torch.cumprod of 1 - beta: float32 values, accumulated in double. */
+function cumulativeAlphas(betas: Float32Array): Float32Array {
+  let product = 1;
+  return betas.map((beta) => (product *= Math.fround(1 - beta)));
+}
+
+/** Shifts and scales sqrt(alphasCumprod) so that the last timestep is pure noise. Lin et al. 2023, arXiv 2305.08891. */
+function rescaleToZeroTerminalSnr(betas: Float32Array): Float32Array {
+  const roots = cumulativeAlphas(betas).map(Math.sqrt);
+  const first = roots[0];
+  const last = roots[roots.length - 1];
+  const scale = Math.fround(first / Math.fround(first - last));
+  const alphasBar = roots.map((root) => Math.fround(Math.fround(root - last) * scale) ** 2);
+  return alphasBar.map((alpha, i) => 1 - (i === 0 ? alpha : Math.fround(alpha / alphasBar[i - 1])));
+}
