@@ -1,0 +1,49 @@
+/** Every kernel in every form, against its CPU twin, on every software adapter this machine has. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { GpuContext } from "../src/gpu/context.ts";
+import { requestDevice } from "../src/gpu/device.ts";
+import { CASES } from "./cases.ts";
+import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";
+
+/**
+ * f32: dot products of up to 640 terms in another order, and erf to 1.5e-7.
+ * f16: inputs and weights are exactly those of the twin, so what remains is one rounding of the result, 2^-11.
+ */
+const TOLERANCE = { f32: 1e-5, f16: 2 ** -11 + 1e-5 };
+
+const FORMS = [
+  { kernels: "direct", dtype: "f32", shaderF16: false },
+  { kernels: "direct", dtype: "f16", shaderF16: true },
+  { kernels: "direct", dtype: "f16", shaderF16: false },
+  { kernels: "tiled", dtype: "f32", shaderF16: false },
+  { kernels: "tiled", dtype: "f16", shaderF16: true },
+  { kernels: "tiled", dtype: "f16", shaderF16: false },
+] as const;
+
+describe.each(["lavapipe", "swiftshader"] as const)("on %s", (adapter) => {
+  const hasF16 = adapter === "lavapipe";
+  let gpu: GPU;
+  beforeAll(async () => {
+    gpu = await requestNodeGpu(adapter);
+  });
+
+  // SwiftShader has no f16 and is slow with workgroup memory: there one form of each storage is enough.
+  const forms = FORMS.filter(({ shaderF16 }) => hasF16 || !shaderF16);
+  describe.each(forms)("$kernels kernels, $dtype, shader-f16 $shaderF16", ({ kernels, dtype, shaderF16 }) => {
+    let context: GpuContext;
+    beforeAll(async () => {
+      context = new GpuContext(await requestDevice(gpu, { shaderF16 }), { gemm: kernels, attention: kernels });
+      expect(context.caps.shaderF16, "a lost shader-f16 must not pass unnoticed").toBe(shaderF16);
+    });
+    afterAll(() => context.destroy());
+
+    test.each(CASES)("$name equals its twin", async ({ build, magnitude }) => {
+      const graph = build(dtype);
+      const data = makeData(graph, 7, dtype, magnitude);
+      const { y } = await runOnDevice(context, graph, data, dtype);
+      const { error, text } = worstError(y!, runTwin(graph, data)["y"]!);
+      expect(error, text).toBeLessThanOrEqual(TOLERANCE[dtype]);
+    });
+  });
+});
