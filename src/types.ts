@@ -93,5 +93,8 @@ export interface EngineInfo {
   readonly defaultWidth: number;
   readonly defaultHeight: number;
   readonly defaultSteps: number;
+  readonly latentChannels: number;
+  /** Pixels per latent, along each axis. */
+  readonly vaeScale: number;
   readonly weightBytes: number;
 }

@@ -128,8 +128,14 @@ export class GpuContext {
     return layout;
   }
 
-  destroy(): void {
+  /** Gives back the memory; the device stays. */
+  release(): void {
     for (const arena of this.#arenas) arena.destroy();
+    this.#arenas = [];
+  }
+
+  destroy(): void {
+    this.release();
     this.device.destroy();
   }
 }

@@ -83,7 +83,7 @@ export class Executor {
   async #submit(signal: AbortSignal | undefined, aborted: Promise<never>): Promise<void> {
     const { device, pace } = this.#context;
     let previous: Promise<number> = Promise.resolve(performance.now());
-    for (let next = 0; next < this.#encoded.length; ) {
+    for (let next = 0; next < this.#encoded.length;) {
       throwIfAborted(signal);
       const commands = device.createCommandEncoder({ label: this.plan.name });
       const pass = commands.beginComputePass();

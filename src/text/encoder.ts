@@ -15,8 +15,11 @@ export type TextState = "last" | "penultimate";
  * and, where the model has a projection, eos u32 [batch, 1, 1, 1] -> `pooled` [batch, 1, 1, projection_dim]: the
  * projected state of each prompt's end token.
  */
-export function buildTextEncoder(config: Config, batch: number, state: TextState, dtype: "f32" | "f16"): Graph {
-  const projects = config.values["architectures"]?.toString() === "CLIPTextModelWithProjection";
+export function buildTextEncoder(
+  config: Config,
+  { batch, state, projects }: { batch: number; state: TextState; projects: boolean },
+  dtype: "f32" | "f16",
+): Graph {
   const channels = config.integer("hidden_size");
   const inner = config.integer("intermediate_size");
   const heads = config.integer("num_attention_heads");

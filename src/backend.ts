@@ -1,0 +1,231 @@
+/** Where a model's parts run: our kernels, or onnxruntime-web. Both run the same graphs and load the same tensors. */
+import type { Graph } from "./graph/ops.ts";
+import { elementCount } from "./graph/ops.ts";
+import { MixdqError, throwIfAborted } from "./errors.ts";
+import { GpuContext } from "./gpu/context.ts";
+import { requestDevice } from "./gpu/device.ts";
+import { Executor, type Inputs, type RunOptions } from "./gpu/executor.ts";
+import { WeightStore } from "./gpu/store.ts";
+import { chooseKernels, type KernelChoice } from "./gpu/tuner.ts";
+import { describePlan, makePlan, type Plan } from "./plan/plan.ts";
+import { debug } from "./debug.ts";
+import type { Backend, Precision } from "./types.ts";
+import { toFloat16, toFloat32 } from "./weights/convert.ts";
+import type { ModelFiles } from "./weights/files.ts";
+import { streamComponent } from "./weights/folder.ts";
+
+export type { RunOptions } from "./gpu/executor.ts";
+
+/** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
+export interface Component {
+  readonly weightBytes: number;
+  /** `key` names the shape: the same key, the same graph. */
+  run(key: string, build: () => Graph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
+  dispose(): Promise<void>;
+}
+
+export interface LoadOptions {
+  /** Folder of the component within the model. */
+  readonly component: string;
+  readonly files: ModelFiles;
+  readonly precision: Precision;
+  readonly key: string;
+  readonly build: () => Graph;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes read, and how many the component's files hold as far as is known. */
+  readonly onBytes?: ((loaded: number, total: number, file: string) => void) | undefined;
+}
+
+export interface Runtime {
+  readonly backend: Backend;
+  readonly adapter: string;
+  readonly features: readonly string[];
+  /** Bytes of activation memory. */
+  readonly activationBytes: number;
+  load(options: LoadOptions): Promise<Component>;
+  dispose(): Promise<void>;
+}
+
+export interface RuntimeOptions {
+  readonly backend: Backend;
+  /** navigator.gpu, or Dawn's in Node. */
+  readonly gpu: GPU | undefined;
+  /** false: do not use shader-f16 even where it is there. */
+  readonly shaderF16?: boolean;
+  /** Which forms of the kernels; default: measured or known for the device. */
+  readonly kernels?: KernelChoice;
+  /** false gives every activation memory of its own. */
+  readonly share?: boolean;
+}
+
+export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
+  return options.backend === "webgpu" ? WebGpuRuntime.create(options) : new OrtRuntime(options.backend);
+}
+
+const weightTypeOf = (precision: Precision): "f32" | "f16" => (precision === "fp32" ? "f32" : "f16");
+
+/** Feeds every tensor that a graph wants to `accept`, in the files' order. */
+async function streamWeights(
+  { component, files, precision, signal, onBytes }: LoadOptions,
+  graph: Graph,
+  wanted: (name: string) => boolean,
+  accept: (name: string, shape: readonly number[], as: (dtype: "f32" | "f16") => Float32Array | Uint16Array) => unknown,
+): Promise<void> {
+  const elements = graph.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  let loaded = 0;
+  const known = new Map<string, number>();
+  const count = (bytes: number, file: string, fileBytes: number): void => {
+    loaded += bytes;
+    known.set(file, fileBytes);
+    // Until all shards have been opened, the parameters' count says more than the files seen so far.
+    const seen = [...known.values()].reduce((sum, n) => sum + n, 0);
+    onBytes?.(loaded, Math.max(seen, known.size > 1 ? elements * 2 : 0), file);
+  };
+  for await (const { name, dtype, shape, bytes } of streamComponent(files, component, {
+    precision,
+    ...(signal && { signal }),
+    wanted,
+    onBytes: count,
+  })) {
+    throwIfAborted(signal);
+    const where = `${component}/${name}`;
+    await accept(name, shape, (type) => (type === "f16" ? toFloat16(bytes, dtype, where) : toFloat32(bytes, dtype)));
+  }
+}
+
+class WebGpuRuntime implements Runtime {
+  readonly backend = "webgpu";
+  readonly #context: GpuContext;
+  readonly #share: boolean;
+
+  static async create({ gpu, shaderF16 = true, kernels, share = true }: RuntimeOptions): Promise<WebGpuRuntime> {
+    const device = await requestDevice(gpu, { shaderF16 });
+    return new WebGpuRuntime(new GpuContext(device, kernels ?? (await chooseKernels(device))), share);
+  }
+
+  constructor(context: GpuContext, share: boolean) {
+    this.#context = context;
+    this.#share = share;
+    debug(1, () =>
+      [context.gpu.adapter, ...context.gpu.features, context.caps.gemm, context.caps.attention].join(", "),
+    );
+  }
+
+  get adapter(): string {
+    return this.#context.gpu.adapter;
+  }
+
+  get features(): readonly string[] {
+    return this.#context.gpu.features;
+  }
+
+  get activationBytes(): number {
+    return this.#context.arenaBytes;
+  }
+
+  async load(options: LoadOptions): Promise<Component> {
+    const { component, key, build, precision } = options;
+    const context = this.#context;
+    const weightType = weightTypeOf(precision);
+    const plan = (graph: Graph): Plan => {
+      const made = makePlan(graph, { caps: context.caps, limits: context.limits, weightType, share: this.#share });
+      debug(2, () => describePlan(made));
+      return made;
+    };
+    const graph = build();
+    const first = plan(graph);
+    const store = await WeightStore.create(context.device, component, first.weights);
+    const executors = new Map([[key, new Executor(context, first, store)]]);
+    try {
+      const compiled = executors.get(key)!.compile();
+      compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
+      await streamWeights(options, graph, (name) => store.wants(name), store.accept.bind(store));
+      store.assertComplete();
+      await compiled;
+    } catch (error) {
+      store.destroy();
+      context.assertAlive();
+      throw error;
+    }
+    return {
+      weightBytes: store.bytes,
+      run(key, build, inputs, runOptions) {
+        let executor = executors.get(key);
+        if (!executor) {
+          executor = new Executor(context, plan(build()), store);
+          executors.set(key, executor);
+        }
+        return executor.run(inputs, runOptions);
+      },
+      async dispose() {
+        store.destroy();
+      },
+    };
+  }
+
+  async dispose(): Promise<void> {
+    this.#context.destroy();
+  }
+}
+
+/** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
+class OrtRuntime implements Runtime {
+  readonly backend: Exclude<Backend, "webgpu">;
+  readonly adapter: string;
+  readonly features: readonly string[] = [];
+  readonly activationBytes = 0;
+
+  constructor(backend: Exclude<Backend, "webgpu">) {
+    this.backend = backend;
+    this.adapter = `onnxruntime-web, ${backend === "ort-webgpu" ? "WebGPU" : "WebAssembly"}`;
+  }
+
+  async load(options: LoadOptions): Promise<Component> {
+    const { createOrtRunner } = await import("./ort/session.ts");
+    const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
+    // WebAssembly has no 16-bit arithmetic: it would widen every weight again.
+    const float = provider === "webgpu" ? weightTypeOf(options.precision) : "f32";
+    const weights = new Map<string, { shape: readonly number[]; data: Float32Array | Uint16Array }>();
+    const graph = options.build();
+    const names = new Map(
+      graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
+    );
+    await streamWeights(
+      options,
+      graph,
+      (name) => names.has(name),
+      (name, shape, as) => {
+        weights.set(names.get(name)!, { shape, data: as(float) });
+      },
+    );
+    const source = (name: string): { shape: readonly number[]; data: Float32Array | Uint16Array } => {
+      const weight = weights.get(name);
+      if (!weight)
+        throw new MixdqError(
+          "invalid-model",
+          `${options.component}: config.json asks for ${name}, the weights have no such tensor. They do not belong together.`,
+        );
+      return weight;
+    };
+    const runners = new Map<string, Promise<Awaited<ReturnType<typeof createOrtRunner>>>>();
+    return {
+      weightBytes: [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
+      async run(key, build, inputs, { signal } = {}) {
+        throwIfAborted(signal);
+        let runner = runners.get(key);
+        if (!runner) {
+          runner = createOrtRunner(build(), source, { provider, float });
+          runners.set(key, runner);
+        }
+        const outputs = await (await runner).run(inputs);
+        throwIfAborted(signal);
+        return outputs;
+      },
+      async dispose() {
+        for (const runner of runners.values()) await (await runner).release();
+      },
+    };
+  }
+
+  async dispose(): Promise<void> {}
+}

@@ -1,0 +1,127 @@
+/**
+ * The house rules, checked: imports point downwards, each third-party package has one owner, and what belongs to one
+ * room (the DOM, navigator.gpu, shader text, node:) is not used in another. Tests may import what they like.
+ */
+import { readFileSync, readdirSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+
+/** Which rooms a room may import, besides itself and the leaves. A file at the top of src/ is a room of its own. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  quant: [],
+  graph: ["quant"],
+  kernels: ["graph", "quant"],
+  plan: ["kernels", "graph", "quant"],
+  gpu: ["plan", "kernels", "graph", "quant"],
+  text: ["graph", "config"],
+  diffusion: ["graph", "config"],
+  weights: ["quant"],
+  ort: ["graph", "quant"],
+  allocator: ["quant"],
+  config: [],
+  image: [],
+  model: ["text", "diffusion", "weights", "config"],
+  backend: ["graph", "plan", "gpu", "weights", "ort"],
+  pipeline: ["model", "backend", "text", "diffusion", "graph", "plan", "weights", "config"],
+  support: ["weights", "gpu"],
+  worker: ["pipeline", "weights"],
+  index: ["worker", "pipeline", "weights", "support", "image"],
+  element: ["index"],
+  react: ["index"],
+  ui: ["index", "worker"],
+  cli: [
+    ...["pipeline", "model", "backend", "image", "allocator", "quant", "weights"],
+    ...["gpu", "plan", "graph", "diffusion", "text", "config", "ort"],
+  ],
+};
+
+/** Know nothing and may be known by all. */
+const LEAVES = ["errors", "types", "choices", "debug"];
+
+const OWNERS: Record<string, string> = {
+  "@huggingface/tokenizers": "text",
+  "onnxruntime-web": "ort",
+  comlink: "worker",
+  "fast-png": "image",
+  webgpu: "cli",
+  "@sparticuz/chromium": "cli",
+};
+
+/** Words that belong to some rooms only; matched in code without its comments. */
+const TERRITORY: readonly { word: RegExp; rooms: readonly string[] }[] = [
+  { word: /\bnavigator\.gpu\b/, rooms: ["gpu", "support"] },
+  { word: /\bdocument\./, rooms: ["ui", "element", "support"] },
+  { word: /\bprocess\./, rooms: ["cli"] },
+  { word: /\bcreateShaderModule\b|\bcreateComputePipeline/, rooms: ["gpu"] },
+];
+
+const SRC = import.meta.dirname;
+const FILES = readdirSync(SRC, { recursive: true, encoding: "utf8" })
+  .map((file) => file.split(path.sep).join("/"))
+  .filter((file) => /\.tsx?$/.test(file) && !/\.(test|testing|spec)\.tsx?$/.test(file))
+  .sort();
+
+const roomOf = (file: string): string => file.split("/")[0].replace(/\.tsx?$/, "");
+
+function codeOf(file: string): string {
+  const text = readFileSync(path.join(SRC, file), "utf8");
+  return text.replace(/\/\*[\s\S]*?\*\/|^\s*\/\/.*$/gm, "");
+}
+
+/** Everything a file names after `from`, `import` or `import(`. */
+function importsOf(file: string): string[] {
+  const pattern = /(?<![\w.])(?:from|import)\s*\(?\s*"([^"\n]+)"/g;
+  return [...codeOf(file).matchAll(pattern)].map((match) => match[1]);
+}
+
+test("imports point downwards", () => {
+  const broken = FILES.flatMap((file) => {
+    const room = roomOf(file);
+    return importsOf(file)
+      .filter((name) => name.startsWith("."))
+      .map((name) => roomOf(path.posix.normalize(path.posix.join(path.posix.dirname(file), name))))
+      .filter((target) => target !== room && !LEAVES.includes(target))
+      .filter((target) => !(MAY_IMPORT[room] ?? []).includes(target))
+      .map((target) => `${file} imports ${target}; ${room} may import ${MAY_IMPORT[room]?.join(", ") || "nothing"}`);
+  });
+  expect(broken).toEqual([]);
+});
+
+test("each third-party package is imported by one room", () => {
+  const broken = FILES.flatMap((file) =>
+    importsOf(file)
+      .filter((name) => !name.startsWith(".") && !name.startsWith("node:"))
+      .map((name) =>
+        name
+          .split("/")
+          .slice(0, name.startsWith("@") ? 2 : 1)
+          .join("/"),
+      )
+      .filter((name) => OWNERS[name] !== roomOf(file))
+      .map((name) => `${file} imports ${name}, which belongs to ${OWNERS[name] ?? "nobody yet"}`),
+  );
+  expect(broken).toEqual([]);
+});
+
+test("only the command line imports from Node", () => {
+  const users = FILES.filter((file) => importsOf(file).some((name) => name.startsWith("node:")));
+  expect(users.filter((file) => roomOf(file) !== "cli")).toEqual([]);
+});
+
+test("shader text is found in one file", () => {
+  expect(FILES.filter((file) => codeOf(file).includes("import.meta.glob"))).toEqual(["gpu/sources.ts"]);
+});
+
+test("what belongs to a room stays in it", () => {
+  const broken = FILES.flatMap((file) =>
+    TERRITORY.filter(({ word, rooms }) => !rooms.includes(roomOf(file)) && word.test(codeOf(file))).map(
+      ({ word, rooms }) => `${file} uses ${word.source}, which belongs to ${rooms.join(", ")}`,
+    ),
+  );
+  expect(broken).toEqual([]);
+});
+
+test("every room has a rule", () => {
+  const rooms = new Set(FILES.map(roomOf));
+  expect([...rooms].filter((room) => !LEAVES.includes(room) && !(room in MAY_IMPORT))).toEqual([]);
+});

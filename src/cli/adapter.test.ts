@@ -1,0 +1,24 @@
+import { expect, test } from "vitest";
+import { requestNodeGpu } from "./adapter.ts";
+import { findLavapipe, findSwiftShader } from "./vulkan.ts";
+
+const info = async (gpu: GPU): Promise<GPUAdapterInfo | undefined> => (await gpu.requestAdapter())?.info;
+
+test("auto finds something on every machine that can run the tests", async () => {
+  expect(await info(await requestNodeGpu("auto"))).toBeDefined();
+});
+
+test.skipIf(!(await findSwiftShader()))("swiftshader is SwiftShader, also after another adapter was used", async () => {
+  expect((await info(await requestNodeGpu("swiftshader")))?.architecture).toBe("swiftshader");
+});
+
+test.skipIf(!findLavapipe())("lavapipe is lavapipe, with 16-bit floats", async () => {
+  const adapter = await (await requestNodeGpu("lavapipe")).requestAdapter();
+  expect(adapter?.info.description).toContain("llvmpipe");
+  expect(adapter?.features.has("shader-f16")).toBe(true);
+});
+
+test("an adapter that is not there is refused by name", async () => {
+  const wanted = requestNodeGpu("Voodoo 2");
+  await expect(wanted).rejects.toMatchObject({ code: "unsupported", message: expect.stringContaining("Voodoo 2") });
+});

@@ -1,0 +1,119 @@
+/**
+ * WebGPU in Node: the `webgpu` package (Dawn), on a real GPU if there is one, else on a software driver that this
+ * machine has. The only room that imports it.
+ */
+import { existsSync } from "node:fs";
+import os from "node:os";
+import { MixdqError } from "../errors.ts";
+import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
+
+/**
+ * auto: a real GPU, else lavapipe, else SwiftShader. gpu: a real GPU only. Any other text is the name, or a part of
+ * it, of an adapter as Dawn lists them.
+ */
+export type AdapterChoice = "auto" | "gpu" | "swiftshader" | "lavapipe" | (string & {});
+
+export async function requestNodeGpu(choice: AdapterChoice = "auto"): Promise<GPU> {
+  const { create, globals } = await importDawn();
+  Object.assign(globalThis, globals); // GPUBufferUsage and friends
+  process.env.XDG_RUNTIME_DIR ??= os.tmpdir(); // Mesa complains on stderr without one
+
+  const open = async (flags: string[] = []): Promise<Opened | undefined> => {
+    const gpu = create(flags);
+    kept.push(gpu);
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    return adapter ? { gpu, info: adapter.info } : undefined;
+  };
+  const openDriver = async (driver: VulkanDriver | undefined): Promise<GPU | undefined> => {
+    if (!driver) return undefined;
+    if (!DRIVER_FROM_OUTSIDE) useDriver(driver);
+    const opened = await open();
+    return opened && isDriver(opened.info, driver.name) ? opened.gpu : undefined;
+  };
+  const openHardware = async (): Promise<GPU | undefined> => {
+    // Where no device file exists, asking would only make every software driver print its complaints.
+    if (process.platform === "linux" && !GPU_FILES.some((file) => existsSync(file))) return undefined;
+    const opened = await open();
+    return opened && !opened.info.isFallbackAdapter ? opened.gpu : undefined;
+  };
+
+  switch (choice) {
+    case "gpu":
+      return (await openHardware()) ?? refuse(choice);
+    case "lavapipe":
+      return (await openDriver(findLavapipe())) ?? refuse(choice);
+    case "swiftshader":
+      return (await openDriver(await findSwiftShader())) ?? refuse(choice);
+    case "auto":
+      if (DRIVER_FROM_OUTSIDE) return (await open())?.gpu ?? refuse(choice);
+      return (
+        (await openHardware()) ??
+        (await openDriver(findLavapipe())) ??
+        (await openDriver(await findSwiftShader())) ??
+        refuse(choice)
+      );
+    default:
+      try {
+        return (await open([`adapter=${choice}`]))?.gpu ?? refuse(choice);
+      } catch (error) {
+        if (error instanceof MixdqError) throw error;
+        // Dawn's message is the list of what there is.
+        throw new MixdqError("unsupported", `WebGPU in Node, --adapter ${choice}: ${(error as Error).message.trim()}`);
+      }
+  }
+}
+
+/** Dawn's devices do not keep their instance alive: once it is collected, the next call on a device crashes. */
+const kept: GPU[] = [];
+
+interface Opened {
+  readonly gpu: GPU;
+  readonly info: GPUAdapterInfo;
+}
+
+/** Whoever sets these means it: then no other driver is looked for. */
+const DRIVER_FROM_OUTSIDE = process.env.VK_ICD_FILENAMES ?? process.env.VK_DRIVER_FILES;
+
+const GPU_FILES = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kgsl-3d0"];
+
+function isDriver(info: GPUAdapterInfo, name: VulkanDriver["name"]): boolean {
+  return name === "swiftshader" ? info.architecture === "swiftshader" : info.description.includes("llvmpipe");
+}
+
+/**
+ * Ends the process after everything written so far has left it. By its own documentation the webgpu package keeps Node
+ * running for as long as anything refers to its GPU object, and native objects that are left to the garbage collector
+ * are torn down in no order. Leaving at once depends on neither.
+ */
+export async function exitWithDawn(code: number): Promise<never> {
+  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write("", done))));
+  process.exit(code);
+}
+
+async function importDawn(): Promise<typeof import("webgpu")> {
+  try {
+    return await import("webgpu");
+  } catch (error) {
+    throw new MixdqError(
+      "unsupported",
+      `WebGPU in Node: the package "webgpu" cannot be loaded on ${process.platform}-${process.arch} ` +
+        `(${error instanceof Error ? error.message.split("\n")[0] : error}). Run npm install again on this machine.`,
+      { cause: error },
+    );
+  }
+}
+
+function refuse(choice: string): never {
+  const looked: Record<string, string> = {
+    auto: "no GPU driver, no lavapipe (mesa-vulkan-drivers) and no SwiftShader (part of every Chromium) was found",
+    gpu: "no hardware GPU was found; --adapter auto also takes a software adapter",
+    lavapipe: "no lavapipe that WebGPU can use was found (Mesa 23 or newer, lvp_icd*.json in /usr/share/vulkan/icd.d)",
+    swiftshader: "no SwiftShader was found (vk_swiftshader_icd.json beside a Chromium, or npm's @sparticuz/chromium)",
+  };
+  const why = looked[choice] ?? `no adapter is called ${JSON.stringify(choice)}`;
+  throw new MixdqError(
+    "unsupported",
+    `WebGPU in Node, --adapter ${choice}: ${why}. Install a graphics driver, or on Debian and Ubuntu a software one: ` +
+      `apt-get install mesa-vulkan-drivers, or apt-get install chromium.`,
+  );
+}

@@ -1,0 +1,41 @@
+/** `mixdq bench`: a picture of the default size, checked, then timed, with a table by kernel. */
+import { requestNodeGpu } from "./adapter.ts";
+import { loadPipeline } from "../pipeline.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { integer, readFlags, RUN_FLAGS, runFlags, text } from "./options.ts";
+
+export const BENCH_USAGE = `mixdq bench
+  --runs N              pictures to time after a warm-up; default 5
+  --model DIR --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16`;
+
+const PROMPT = "a red house by the sea at sunset with two pine trees";
+
+export async function bench(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, { ...RUN_FLAGS, runs: { type: "string" } });
+  const run = runFlags(flags);
+  const runs = integer(flags, "runs") ?? 5;
+  const pipeline = await loadPipeline({
+    ...run,
+    ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
+    files: await diskFiles(text(flags, "model") ?? DEFAULT_MODEL),
+  });
+  const first = await pipeline.generate({ prompt: PROMPT, seed: 1 });
+  const rows: Record<string, number[]> = { encodeMs: [], unetMs: [], decodeMs: [], totalMs: [] };
+  for (let i = 0; i < runs; i++) {
+    const image = await pipeline.generate({ prompt: PROMPT, seed: 1 });
+    if (image.data.some((value, at) => value !== first.data[at]))
+      throw new Error("two runs with the same seed gave different pictures: nothing was timed");
+    for (const [name, times] of Object.entries(rows)) times.push(image.stats[name as keyof typeof image.stats]);
+  }
+  console.log(
+    `${first.width}x${first.height}, ${first.stats.steps} step(s), ${run.precision}, ${pipeline.info.adapter}`,
+  );
+  for (const [name, times] of Object.entries(rows)) {
+    const sorted = times.toSorted((a, b) => a - b);
+    const median = sorted[Math.floor(sorted.length / 2)]!;
+    console.log(
+      `${name.padEnd(10)} median ${median.toFixed(1)} ms, ${sorted[0]!.toFixed(1)} to ${sorted.at(-1)!.toFixed(1)}`,
+    );
+  }
+}

@@ -1,0 +1,144 @@
+/** `mixdq generate`: one picture, and what was computed on its way. */
+import { encodePng } from "../image.ts";
+import { loadPipeline, type Intermediates } from "../pipeline.ts";
+import { readFloats } from "../weights/convert.ts";
+import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
+import { requestNodeGpu } from "./adapter.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import {
+  assertWritable,
+  integer,
+  invalid,
+  number,
+  readFlags,
+  readTensors,
+  required,
+  RUN_FLAGS,
+  runFlags,
+  text,
+  writeWhole,
+} from "./options.ts";
+import { progressLine } from "./progress.ts";
+
+export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
+  --model DIR           a diffusers folder; default: the model in models/postcard
+  --negative-prompt TEXT, --guidance N      classifier-free guidance above 1; default 0, none
+  --steps N             default: the model's own
+  --seed N              default: random
+  --width W --height H  pixels, multiples of 8; default: the model's own
+  --precision fp32|fp16 default fp16
+  --latents FILE#KEY    start noise of unit variance, [1, C, H/8, W/8], from a safetensors file;
+                        --seed then seeds only the noise between steps
+  --dump FILE           write latents, prompt_embeds, pooled, unet_out, final_latents and image, F32, NCHW
+  --adapter auto|gpu|lavapipe|swiftshader|NAME      --backend webgpu|ort-webgpu|ort-wasm
+  --kernels direct|tiled   --no-f16   --no-share   --debug 1..3`;
+
+const FLAGS = {
+  ...RUN_FLAGS,
+  prompt: { type: "string" },
+  "negative-prompt": { type: "string" },
+  out: { type: "string" },
+  steps: { type: "string" },
+  seed: { type: "string" },
+  guidance: { type: "string" },
+  width: { type: "string" },
+  height: { type: "string" },
+  latents: { type: "string" },
+  dump: { type: "string" },
+} as const;
+
+export async function generate(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, FLAGS);
+  const run = runFlags(flags);
+  const prompt = text(flags, "prompt");
+  if (prompt === undefined) throw invalid("--prompt is missing: say what the picture should show.");
+  const out = required(flags, "out", "the PNG file to write");
+  const dump = text(flags, "dump");
+  for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
+  const start = await readLatents(text(flags, "latents"));
+  const request = {
+    prompt,
+    negativePrompt: text(flags, "negative-prompt"),
+    seed: integer(flags, "seed"),
+    numInferenceSteps: integer(flags, "steps"),
+    guidanceScale: number(flags, "guidance"),
+    width: integer(flags, "width") ?? start?.width,
+    height: integer(flags, "height") ?? start?.height,
+  };
+
+  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const progress = progressLine();
+  const pipeline = await loadPipeline({
+    ...run,
+    ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
+    files,
+    onProgress: ({ status, loadedBytes, file, progress: percent }) =>
+      progress.show(`${status} ${percent.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
+  });
+  let seen: Intermediates | undefined;
+  const image = await pipeline.generate(withoutUndefined(request), {
+    latents: start?.values,
+    onStep: (event) => progress.show(event.type === "step" ? `step ${event.step} of ${event.steps}` : event.type),
+    onIntermediates: (values) => (seen = values),
+  });
+  progress.end();
+
+  for (const warning of image.warnings) console.error(`warning: ${warning}`);
+  if (dump) await writeWhole(dump, dumpOf(seen!, image, pipeline.info));
+  await writeWhole(out, encodePng(image));
+  const { encodeMs, unetMs, decodeMs } = image.stats;
+  console.log(
+    `${out}: ${image.width}x${image.height}, seed ${image.seed}, ${image.stats.steps} step(s), ${run.precision} on ` +
+      `${pipeline.info.adapter}; text ${encodeMs.toFixed(0)} ms, UNet ${unetMs.toFixed(0)} ms, VAE ${decodeMs.toFixed(0)} ms`,
+  );
+}
+
+interface StartNoise {
+  readonly values: Float32Array;
+  readonly width: number | undefined;
+  readonly height: number | undefined;
+}
+
+/** FILE#KEY -> [1, C, h, w]. The picture's size follows from it unless it is given: 8 pixels a latent. */
+async function readLatents(source: string | undefined): Promise<StartNoise | undefined> {
+  if (source === undefined) return undefined;
+  const hash = source.lastIndexOf("#");
+  if (hash < 1 || hash === source.length - 1)
+    throw invalid(`--latents ${source}: expected FILE#KEY, a safetensors file and a tensor in it.`);
+  const [file, key] = [source.slice(0, hash), source.slice(hash + 1)];
+  const tensors = await readTensors(file);
+  const tensor = tensors.get(key);
+  if (!tensor)
+    throw invalid(`--latents ${source}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
+  const [batch, , height, width] = tensor.shape;
+  if (tensor.shape.length !== 4 || batch !== 1)
+    throw invalid(
+      `--latents ${source}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`,
+    );
+  return { values: readFloats(tensor, source).slice(), width: width! * 8, height: height! * 8 };
+}
+
+function dumpOf(
+  values: Intermediates,
+  image: { width: number; height: number },
+  info: { latentChannels: number; vaeScale: number },
+): Uint8Array {
+  const [height, width] = [image.height / info.vaeScale, image.width / info.vaeScale];
+  const channels = info.latentChannels;
+  const of = (data: Float32Array, shape: number[]): TensorToWrite => ({ dtype: "F32", shape, data });
+  const latentShape = [1, channels, height, width];
+  const { tokens } = values;
+  return writeSafetensors({
+    latents: of(values.latents, latentShape),
+    prompt_embeds: of(values.promptEmbeds, [1, tokens, values.promptEmbeds.length / tokens]),
+    ...(values.pooled && { pooled: of(values.pooled, [1, values.pooled.length]) }),
+    unet_out: of(values.unetOut, [values.unetOut.length / (channels * height * width), channels, height, width]),
+    final_latents: of(values.finalLatents, latentShape),
+    image: of(values.image, [1, 3, image.height, image.width]),
+  });
+}
+
+function withoutUndefined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as never;
+}

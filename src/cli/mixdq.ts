@@ -1,0 +1,49 @@
+/** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
+import { MixdqError } from "../errors.ts";
+import { exitWithDawn } from "./adapter.ts";
+import { bench, BENCH_USAGE } from "./bench.ts";
+import { generate, GENERATE_USAGE } from "./generate.ts";
+import { inspect, INSPECT_USAGE } from "./inspect.ts";
+import { unet, UNET_USAGE } from "./unet.ts";
+
+const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Promise<void>; usage: string }>> = {
+  generate: { run: generate, usage: GENERATE_USAGE },
+  unet: { run: unet, usage: UNET_USAGE },
+  inspect: { run: inspect, usage: INSPECT_USAGE },
+  bench: { run: bench, usage: BENCH_USAGE },
+};
+
+const USAGE = `usage: mixdq <command> ...
+
+${Object.values(COMMANDS)
+  .map(({ usage }) => usage)
+  .join("\n\n")}
+
+In a checkout: npm run mixdq -- <command> ...`;
+
+async function main([name, ...args]: readonly string[]): Promise<number> {
+  if (name === undefined || name === "help" || name === "--help" || name === "-h") {
+    console.log(USAGE);
+    return name === undefined ? 1 : 0;
+  }
+  const command = COMMANDS[name];
+  if (!command) {
+    console.error(`mixdq: no command "${name}"; there are ${Object.keys(COMMANDS).join(", ")}. See mixdq help.`);
+    return 1;
+  }
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(command.usage);
+    return 0;
+  }
+  try {
+    await command.run(args);
+    return 0;
+  } catch (error) {
+    if (error instanceof MixdqError)
+      console.error(`mixdq ${name}: ${error.code}: ${error.message.replaceAll("\n", " ")}`);
+    else console.error(`mixdq ${name}: a fault in mixdq itself, please report it:`, error);
+    return 1;
+  }
+}
+
+await exitWithDawn(await main(process.argv.slice(2)));

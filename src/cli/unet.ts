@@ -1,0 +1,127 @@
+/** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
+import { createRuntime } from "../backend.ts";
+import { Config } from "../config.ts";
+import { setDebug } from "../debug.ts";
+import { buildUNet, readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
+import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../stages.ts";
+import { readFloats } from "../weights/convert.ts";
+import { readJson } from "../weights/folder.ts";
+import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
+import { requestNodeGpu } from "./adapter.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import {
+  assertWritable,
+  invalid,
+  readFlags,
+  readTensors,
+  required,
+  RUN_FLAGS,
+  runFlags,
+  text,
+  writeWhole,
+} from "./options.ts";
+
+export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
+  --model DIR           a diffusers folder (or one with only unet/); default: the model in models/postcard
+  --inputs FILE         safetensors: sample [B, C, h, w], timestep [B] or [1], encoder_hidden_states [B, T, C];
+                        SDXL: text_embeds [B, C], time_ids [B, 6]; LCM: timestep_cond [B, C]
+  --out FILE            safetensors: out_sample [B, C, h, w], F32
+  --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
+
+export async function unet(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, { ...RUN_FLAGS, inputs: { type: "string" }, out: { type: "string" } });
+  const run = runFlags(flags);
+  setDebug(run.debug);
+  const out = required(flags, "out", "the safetensors file to write");
+  const source = required(flags, "inputs", "a safetensors file with the UNet's inputs");
+  await assertWritable(out);
+  const tensors = await readTensors(source);
+  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const config = readUNetConfig(new Config("unet/config.json", await readJson(files, "unet/config.json")));
+  const { shape, inputs } = unetInputs(config, tensors, source);
+
+  const runtime = await createRuntime({
+    ...run,
+    gpu: run.backend === "webgpu" ? await requestNodeGpu(run.adapter) : undefined,
+  });
+  const dtype = run.precision === "fp32" ? "f32" : "f16";
+  const build = () => buildUNet(config, shape, "unet", dtype);
+  const component = await runtime.load({ component: "unet", files, precision: run.precision, key: "unet", build });
+  const { out_sample: output } = await component.run("unet", build, inputs);
+  const { batch, height, width } = shape;
+  const perImage = output!.length / batch;
+  const images = Array.from({ length: batch }, (_, b) =>
+    toChannelsFirst(output!.subarray(b * perImage, (b + 1) * perImage), {
+      channels: config.outChannels,
+      height,
+      width,
+    }),
+  );
+  const data = joined(images);
+  if (!data.every(Number.isFinite))
+    throw invalid(
+      `The UNet's output is not finite in ${run.precision}. Try --precision fp32; check the inputs for NaN.`,
+    );
+  await writeWhole(
+    out,
+    writeSafetensors({ out_sample: { dtype: "F32", shape: [batch, config.outChannels, height, width], data } }),
+  );
+  console.log(
+    `${out}: out_sample [${[batch, config.outChannels, height, width].join(", ")}], ${run.precision} on ${runtime.adapter}`,
+  );
+}
+
+/** Checks every tensor against the config and the others; one timestep may serve a whole batch. */
+function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, StoredTensor>, where: string) {
+  const take = (
+    name: string,
+    expected: readonly (number | string)[],
+  ): { shape: readonly number[]; data: Float32Array } => {
+    const tensor = tensors.get(name);
+    if (!tensor)
+      throw invalid(
+        `${where}: no tensor "${name}" [${expected.join(", ")}]; the file has ${[...tensors.keys()].join(", ")}.`,
+      );
+    const fits =
+      tensor.shape.length === expected.length &&
+      expected.every((size, i) => typeof size === "string" || size === tensor.shape[i]);
+    if (!fits)
+      throw invalid(`${where}: "${name}" has shape [${tensor.shape.join(", ")}], expected [${expected.join(", ")}].`);
+    return { shape: tensor.shape, data: readFloats(tensor, `${where} ${name}`) };
+  };
+  const sample = take("sample", ["batch", config.inChannels, "height", "width"]);
+  const [batch, channels, height, width] = sample.shape as [number, number, number, number];
+  const states = take("encoder_hidden_states", [batch, "tokens", config.crossAttentionDim]);
+  const perImage = channels * height * width;
+  const images = Array.from({ length: batch }, (_, b) =>
+    toChannelsLast(sample.data.subarray(b * perImage, (b + 1) * perImage), { channels, height, width }),
+  );
+  const stored = tensors.get("timestep");
+  const scalar = stored && stored.shape.reduce((product, size) => product * size, 1) === 1;
+  const timesteps = scalar ? readFloats(stored, `${where} timestep`) : take("timestep", [batch]).data;
+  const inputs: Record<string, Float32Array> = {
+    sample: joined(images),
+    time_proj: projectTime(
+      config,
+      Array.from({ length: batch }, (_, b) => timesteps[scalar ? 0 : b]!),
+    ),
+    encoder_hidden_states: states.data,
+  };
+  if (config.addition) {
+    const pooled = config.addition.inputDim - 6 * config.addition.timeEmbedDim;
+    const texts = take("text_embeds", [batch, pooled]).data;
+    const ids = take("time_ids", [batch, 6]).data;
+    inputs["add_embeds"] = joined(
+      Array.from({ length: batch }, (_, b) =>
+        addedEmbeddings(config, texts.subarray(b * pooled, (b + 1) * pooled), ids.subarray(b * 6, (b + 1) * 6)),
+      ),
+    );
+  }
+  // As in diffusers: without a condition nothing is added, whatever cond_proj's weights are.
+  if (config.timeCondProjDim !== undefined)
+    inputs["timestep_cond"] = tensors.has("timestep_cond")
+      ? take("timestep_cond", [batch, config.timeCondProjDim]).data
+      : new Float32Array(batch * config.timeCondProjDim);
+  return { shape: { batch, height, width, tokens: states.shape[1]! }, inputs };
+}

@@ -1,0 +1,107 @@
+import { afterEach, expect, test, vi } from "vitest";
+import type { StepEvent } from "./types.ts";
+
+/** The story, told in no time: the face is tested here, not the engine. */
+const fake = vi.hoisted(() => ({ disposed: 0, failWith: undefined as Error | undefined }));
+vi.mock("./pipeline.ts", () => ({
+  loadPipeline: async ({ files, ...rest }: { files: { location: string } }) => ({
+    info: { model: files.location, ...rest },
+    generate: async (
+      options: { prompt: string; seed?: number },
+      { signal, onStep }: { signal?: AbortSignal; onStep?: (event: StepEvent) => void },
+    ) => {
+      const events: StepEvent[] = [{ type: "encode" }, { type: "step", step: 1, steps: 1 }, { type: "decode" }];
+      for (const event of events) {
+        onStep?.(event);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        if (signal?.aborted) throw new (await import("./errors.ts")).MixdqError("aborted", "The run was cancelled.");
+        if (fake.failWith) throw fake.failWith;
+      }
+      return {
+        width: 1,
+        height: 1,
+        data: new Uint8ClampedArray(4),
+        seed: options.seed ?? 0,
+        parameters: {},
+        warnings: [],
+      };
+    },
+    dispose: async () => void fake.disposed++,
+  }),
+}));
+
+afterEach(() => {
+  fake.disposed = 0;
+  fake.failWith = undefined;
+});
+
+const open = async () => {
+  const { createEngine } = await import("./index.ts");
+  return createEngine({ model: "https://host/model", worker: false });
+};
+
+test("importing the package touches nothing, so a server-side render may", async () => {
+  const before = Object.getOwnPropertyNames(globalThis).sort();
+  for (const name of ["navigator", "document", "window", "Worker", "self"]) {
+    vi.stubGlobal(name, new Proxy({}, { get: (_, key) => expect.unreachable(`${name}.${String(key)} was read`) }));
+  }
+  const face = await import("./index.ts");
+  vi.unstubAllGlobals();
+  expect(Object.keys(face).sort()).toEqual(["GeneratedImage", "MixdqError", "checkSupport", "createEngine"]);
+  expect(Object.getOwnPropertyNames(globalThis).sort()).toEqual(before);
+});
+
+test("stream yields the stages in order and the image last", async () => {
+  const engine = await open();
+  const types: string[] = [];
+  for await (const event of engine.stream({ prompt: "a house", seed: 7 })) {
+    types.push(event.type);
+    if (event.type === "image") expect(event.image.seed).toBe(7);
+  }
+  expect(types).toEqual(["encode", "step", "decode", "image"]);
+});
+
+test("leaving the stream early cancels the run, and the engine is free again", async () => {
+  const engine = await open();
+  for await (const event of engine.stream({ prompt: "a house" })) {
+    if (event.type === "step") break;
+  }
+  await expect(engine.generate({ prompt: "another" })).resolves.toMatchObject({ width: 1 });
+});
+
+test("a failure comes out of the stream", async () => {
+  const engine = await open();
+  fake.failWith = new Error("the GPU is on fire");
+  const types: string[] = [];
+  const read = async () => {
+    for await (const event of engine.stream({ prompt: "a house" })) types.push(event.type);
+  };
+  await expect(read()).rejects.toThrow("the GPU is on fire");
+  expect(types).toEqual(["encode"]);
+});
+
+test("a second picture at the same time is refused, and after an abort the next is not", async () => {
+  const engine = await open();
+  const controller = new AbortController();
+  const first = engine.generate({ prompt: "a house", signal: controller.signal });
+  await expect(engine.generate({ prompt: "another" })).rejects.toMatchObject({ code: "busy" });
+  controller.abort();
+  await expect(first).rejects.toMatchObject({ code: "aborted" });
+  await expect(engine.generate({ prompt: "another" })).resolves.toMatchObject({ height: 1 });
+});
+
+test("dispose cancels what runs, and the engine refuses work afterwards", async () => {
+  const engine = await open();
+  const running = engine.generate({ prompt: "a house" });
+  const outcome = expect(running).rejects.toMatchObject({ code: "aborted" });
+  await engine.dispose();
+  await outcome;
+  expect(fake.disposed).toBe(1);
+  await expect(engine.generate({ prompt: "a house" })).rejects.toMatchObject({ code: "invalid-input" });
+});
+
+test("a wrong choice names the right ones", async () => {
+  const { createEngine } = await import("./index.ts");
+  const wrong = createEngine({ model: "https://host/model", precision: "int3" as never });
+  await expect(wrong).rejects.toThrow('precision is "int3", expected one of fp16, fp32');
+});

@@ -1,0 +1,142 @@
+/** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
+import { debug, debugLevel, describeValues } from "./debug.ts";
+import type { Component, LoadOptions, Runtime, RunOptions } from "./backend.ts";
+import { buildUNet, type UNetShape } from "./diffusion/unet.ts";
+import { buildVaeDecoder } from "./diffusion/vae.ts";
+import { elementCount, type Graph } from "./graph/ops.ts";
+import { summarize } from "./gpu/profiler.ts";
+import type { ModelDescription } from "./model.ts";
+import type { Stages } from "./stages.ts";
+import { buildTextEncoder } from "./text/encoder.ts";
+import type { LoadProgress, Precision } from "./types.ts";
+import type { ModelFiles } from "./weights/files.ts";
+
+export interface StageOptions {
+  readonly files: ModelFiles;
+  readonly precision: Precision;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** Storage of activations. Text encoders are small and their outliers large: always f32. */
+const TEXT_TYPE = "f32";
+
+export async function loadStages(
+  model: ModelDescription,
+  runtime: Runtime,
+  { files, precision, signal, onProgress }: StageOptions,
+): Promise<{ stages: Stages; components: readonly Component[] }> {
+  const unetType = precision === "fp32" ? "f32" : "f16";
+  const vaeType = model.vae.forceUpcast ? "f32" : unetType;
+  const text = model.textEncoders.map((encoder) => {
+    const { component, config, projects } = encoder;
+    const build = (): Graph => buildTextEncoder(config, { batch: 1, state: model.textState, projects }, TEXT_TYPE);
+    return { component, key: "1", build };
+  });
+  const unetGraph = (shape: UNetShape) => ({
+    key: Object.values(shape).join("x"),
+    build: (): Graph => buildUNet(model.unet, shape, "unet", unetType),
+  });
+  const vaeGraph = (height: number, width: number) => ({
+    key: `${height}x${width}`,
+    build: (): Graph => buildVaeDecoder(model.vae, { batch: 1, height, width }, vaeType),
+  });
+  const [height, width] = model.unet.sampleSize;
+  const tokens = model.textEncoders[0]!.tokenizer.length;
+  const parts = [
+    ...text,
+    { component: "unet", ...unetGraph({ batch: 1, height, width, tokens }) },
+    { component: "vae", ...vaeGraph(height, width) },
+  ];
+
+  const progress = new Progress(
+    parts.map(({ build }) => build().weights.reduce((sum, { shape }) => sum + elementCount(shape) * 2, 0)),
+    onProgress,
+  );
+  const components: Component[] = [];
+  try {
+    for (const [i, part] of parts.entries()) {
+      const onBytes: LoadOptions["onBytes"] = (loaded, total, file) => progress.report(i, loaded, total, file);
+      components.push(await runtime.load({ ...part, files, precision, signal, onBytes }));
+    }
+  } catch (error) {
+    for (const component of components) await component.dispose();
+    throw error;
+  }
+  progress.finish();
+
+  const [unet, vae] = components.slice(-2) as [Component, Component];
+  return {
+    components,
+    stages: {
+      model,
+      encode: (i, ids, eos, options) =>
+        watched(text[i]!.component, options, (o) =>
+          components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
+        ),
+      unet: (shape, inputs, options) => {
+        const { key, build } = unetGraph(shape);
+        return watched("unet", options, (o) => unet.run(key, build, inputs, o));
+      },
+      decode: (shape, latents, options) => {
+        const { key, build } = vaeGraph(shape.height, shape.width);
+        return watched("vae", options, (o) => vae.run(key, build, { latents }, o));
+      },
+    },
+  };
+}
+
+/** Adds what the debug dial asks for: times by kernel from level 2, every tensor's values from level 3. */
+async function watched<T>(name: string, options: RunOptions, run: (options: RunOptions) => Promise<T>): Promise<T> {
+  const level = debugLevel();
+  if (level >= 3)
+    return run({
+      ...options,
+      onTensor: (path, _, values) => debug(3, () => describeValues(`${name} ${path}`, values)),
+    });
+  if (level < 2) return run(options);
+  return run({
+    ...options,
+    onProfile: (rows) =>
+      debug(2, () =>
+        summarize(rows, ({ shader }) => shader)
+          .map(
+            ({ key, count, ms, work }) =>
+              `${name.padEnd(16)} ${key.padEnd(20)} ${String(count).padStart(5)} x ${ms.toFixed(2).padStart(9)} ms ` +
+              `${(work / ms / 1e6).toFixed(2).padStart(9)} G/s`,
+          )
+          .join("\n"),
+      ),
+  });
+}
+
+/** Bytes over all parts: what the files say once they are open, two bytes a parameter until then. */
+class Progress {
+  readonly #loaded: number[];
+  readonly #totals: number[];
+  readonly #onProgress: StageOptions["onProgress"];
+
+  constructor(estimates: readonly number[], onProgress: StageOptions["onProgress"]) {
+    this.#totals = [...estimates];
+    this.#loaded = estimates.map(() => 0);
+    this.#onProgress = onProgress;
+  }
+
+  report(part: number, loaded: number, total: number, file: string): void {
+    this.#loaded[part] = loaded;
+    if (total > 0) this.#totals[part] = Math.max(total, loaded);
+    const [loadedBytes, totalBytes] = this.#sums();
+    const progress = Math.min(99, (100 * loadedBytes) / totalBytes);
+    this.#onProgress?.({ status: "download", file, loadedBytes, totalBytes, progress });
+  }
+
+  finish(): void {
+    const [loadedBytes] = this.#sums();
+    this.#onProgress?.({ status: "ready", loadedBytes, totalBytes: loadedBytes, progress: 100 });
+  }
+
+  #sums(): [number, number] {
+    const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+    return [sum(this.#loaded), sum(this.#totals)];
+  }
+}

@@ -1,0 +1,288 @@
+/**
+ * The story, once, top to bottom: prompt -> tokens -> text embeddings -> latents -> image.
+ * Everything else in this package serves a line of `generate`.
+ */
+import { createRuntime, type Component, type Runtime, type RuntimeOptions } from "./backend.ts";
+import { debug, setDebug } from "./debug.ts";
+import { createGenerator } from "./diffusion/noise.ts";
+import { MixdqError, throwIfAborted } from "./errors.ts";
+import { readModel, type ModelDescription } from "./model.ts";
+import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./stages.ts";
+import { loadStages } from "./loading.ts";
+import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
+import type { ModelFiles } from "./weights/files.ts";
+
+export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16" | "kernels" | "share">> {
+  readonly files: ModelFiles;
+  /** Default: fp16. */
+  readonly precision?: Precision;
+  /** Default: webgpu. */
+  readonly backend?: Backend;
+  /** Default: navigator.gpu. */
+  readonly gpu?: GPU;
+  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal;
+  /** The dial of src/debug.ts. */
+  readonly debug?: number;
+}
+
+/** What a run computed on its way, NCHW, for those who want to look (`mixdq generate --dump`). */
+export interface Intermediates {
+  /** The start noise, unit variance. */
+  readonly latents: Float32Array;
+  /** [1, tokens, channels]. */
+  readonly promptEmbeds: Float32Array;
+  readonly tokens: number;
+  /** [1, channels], where the model has it. */
+  readonly pooled: Float32Array | undefined;
+  /** The UNet's output of the first step, before guidance. */
+  readonly unetOut: Float32Array;
+  readonly finalLatents: Float32Array;
+  /** The VAE's output before clamping, nominally -1..1. */
+  readonly image: Float32Array;
+}
+
+export interface GenerateHooks {
+  readonly signal?: AbortSignal | undefined;
+  readonly onStep?: ((event: StepEvent) => void) | undefined;
+  /** Start noise of unit variance instead of the seed's, NCHW; the seed then makes only the noise between steps. */
+  readonly latents?: Float32Array | undefined;
+  readonly onIntermediates?: ((values: Intermediates) => void) | undefined;
+}
+
+export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
+
+/** A loaded model, ready to make pictures; the worker's client looks the same from outside. */
+export interface Pipeline {
+  readonly info: EngineInfo;
+  /**
+   * One picture. Throws `invalid-input` (size, steps, seed), `busy` while another runs, `aborted`, `out-of-memory`,
+   * `device-lost`, and `invalid-output` when the model gave NaN or infinity.
+   */
+  generate(request: GenerateRequest, hooks?: GenerateHooks): Promise<RawImage>;
+  dispose(): Promise<void>;
+}
+
+export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> {
+  const { files, precision = "fp16", backend = "webgpu", signal, onProgress } = options;
+  if (options.debug !== undefined) setDebug(options.debug);
+  onProgress?.({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
+  const model = await readModel(files, signal);
+  const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
+  const runtime = await createRuntime({ ...options, backend, gpu });
+  try {
+    const components = await loadStages(model, runtime, { files, precision, signal, onProgress });
+    return new ModelPipeline(model, precision, runtime, components);
+  } catch (error) {
+    await runtime.dispose();
+    throw error;
+  }
+}
+
+class ModelPipeline implements Pipeline {
+  readonly info: EngineInfo;
+  readonly #model: ModelDescription;
+  readonly #runtime: Runtime;
+  readonly #stages: Stages;
+  readonly #components: readonly Component[];
+  #running = false;
+
+  constructor(model: ModelDescription, precision: Precision, runtime: Runtime, { stages, components }: Loaded) {
+    this.#model = model;
+    this.#runtime = runtime;
+    this.#stages = stages;
+    this.#components = components;
+    this.info = {
+      model: model.location,
+      precision,
+      backend: runtime.backend,
+      adapter: runtime.adapter,
+      features: runtime.features,
+      defaultWidth: model.defaultWidth,
+      defaultHeight: model.defaultHeight,
+      defaultSteps: model.defaultSteps,
+      latentChannels: model.unet.inChannels,
+      vaeScale: model.vae.scale,
+      weightBytes: components.reduce((sum, { weightBytes }) => sum + weightBytes, 0),
+    };
+  }
+
+  async generate(request: GenerateRequest, hooks: GenerateHooks = {}): Promise<RawImage> {
+    const settings = checkRequest(request, this.#model);
+    const { prompt, negativePrompt, seed, steps, guidanceScale, width, height } = settings;
+    const { signal, onStep } = hooks;
+    if (this.#running)
+      throw new MixdqError("busy", "A picture is being made already. Wait for it, or cancel it with its signal.");
+    this.#running = true;
+    try {
+      const started = performance.now();
+      throwIfAborted(signal);
+
+      onStep?.({ type: "encode" });
+      const warnings: string[] = [];
+      const options = { signal, warnings };
+      const isGuided = guidanceScale > 1 && this.#model.unet.timeCondProjDim === undefined;
+      const positive = await encodePrompt(this.#stages, prompt, options);
+      const negative = !isGuided
+        ? undefined
+        : negativePrompt === undefined && this.#model.zerosForNoNegative
+          ? zeros(positive)
+          : await encodePrompt(this.#stages, negativePrompt ?? "", options);
+      const encoded = performance.now();
+
+      const scheduler = this.#model.createScheduler(steps);
+      const { scale } = this.#model.vae;
+      const shape = { channels: this.#model.unet.inChannels, height: height / scale, width: width / scale };
+      const count = shape.channels * shape.height * shape.width;
+      const noise = createGenerator(seed);
+      const latents = hooks.latents ?? noise.randn(count);
+      if (latents.length !== count)
+        throw new MixdqError(
+          "invalid-input",
+          `The start latents have ${latents.length} values, ${width}x${height} pixels need [1, ${shape.channels}, ` +
+            `${shape.height}, ${shape.width}] = ${count}.`,
+        );
+      const { finalLatents, unetOut } = await denoise(this.#stages, {
+        latents,
+        shape,
+        scheduler,
+        conditioning: negative ? [negative, positive] : [positive],
+        guidanceScale,
+        pixels: { width, height },
+        noise: () => noise.randn(count),
+        onStep: (step) => onStep?.({ type: "step", step, steps }),
+        signal,
+      });
+      const denoised = performance.now();
+
+      onStep?.({ type: "decode" });
+      const image = await decodeLatents(this.#stages, finalLatents, shape, signal);
+      const finished = performance.now();
+      throwIfAborted(signal);
+
+      hooks.onIntermediates?.({
+        latents,
+        promptEmbeds: positive.hidden,
+        tokens: positive.hidden.length / this.#model.unet.crossAttentionDim,
+        pooled: positive.pooled,
+        unetOut,
+        finalLatents,
+        image,
+      });
+      const stats = {
+        encodeMs: encoded - started,
+        unetMs: denoised - encoded,
+        decodeMs: finished - denoised,
+        totalMs: finished - started,
+        steps,
+        weightBytes: this.info.weightBytes,
+        activationBytes: this.#runtime.activationBytes,
+      };
+      debug(1, () => JSON.stringify(stats));
+      return {
+        width,
+        height,
+        data: toRgba(image, width, height, this.info.precision),
+        seed,
+        stats,
+        warnings,
+        parameters: {
+          prompt,
+          ...(isGuided && negativePrompt !== undefined && { negativePrompt }),
+          seed: String(seed),
+          steps: String(steps),
+          guidanceScale: String(guidanceScale),
+          width: String(width),
+          height: String(height),
+          scheduler: this.#model.schedulerName,
+          model: this.#model.location,
+          precision: this.info.precision,
+          backend: this.info.backend,
+        },
+      };
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  async dispose(): Promise<void> {
+    for (const component of this.#components) await component.dispose();
+    await this.#runtime.dispose();
+  }
+}
+
+interface Loaded {
+  readonly stages: Stages;
+  readonly components: readonly Component[];
+}
+
+interface Settings {
+  readonly prompt: string;
+  readonly negativePrompt: string | undefined;
+  readonly seed: number;
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Pixels along one side: more would need activations that no adapter of today binds. */
+const MAX_SIZE = 4096;
+const MAX_STEPS = 1000;
+
+/** Fills in the model's defaults; throws `invalid-input` for anything out of range. */
+export function checkRequest(request: GenerateRequest, model: ModelDescription): Settings {
+  const {
+    prompt,
+    negativePrompt,
+    seed = Math.floor(Math.random() * 2 ** 32),
+    numInferenceSteps: steps = model.defaultSteps,
+    // A model distilled with a guidance embedding wants one; diffusers' default for it.
+    guidanceScale = model.unet.timeCondProjDim === undefined ? 0 : 8.5,
+    width = model.defaultWidth,
+    height = model.defaultHeight,
+  } = request;
+  const refuse = (what: string, got: unknown, expected: string): never => {
+    throw new MixdqError("invalid-input", `${what}: got ${String(got)}, expected ${expected}.`);
+  };
+  if (typeof prompt !== "string") refuse("prompt", typeof prompt, "a text");
+  if (!Number.isSafeInteger(seed) || seed < 0) refuse("seed", seed, "a whole number from 0 to 2^53 - 1");
+  if (!Number.isInteger(steps) || steps < 1 || steps > MAX_STEPS)
+    refuse("steps", steps, `a whole number from 1 to ${MAX_STEPS}`);
+  if (!Number.isFinite(guidanceScale) || guidanceScale < 0)
+    refuse("guidance scale", guidanceScale, "a number from 0 on");
+  const unit = Math.max(8, model.vae.scale);
+  for (const [name, size] of Object.entries({ width, height }))
+    if (!Number.isInteger(size) || size < unit || size > MAX_SIZE || size % unit !== 0)
+      refuse(name, size, `a multiple of ${unit} pixels from ${unit} to ${MAX_SIZE}`);
+  return { prompt, negativePrompt, seed, steps, guidanceScale, width, height };
+}
+
+function zeros({ hidden, pooled }: Conditioning): Conditioning {
+  return { hidden: new Float32Array(hidden.length), pooled: pooled && new Float32Array(pooled.length) };
+}
+
+/** [1, 3, H, W] in -1..1 -> RGBA bytes. */
+function toRgba(
+  image: Float32Array,
+  width: number,
+  height: number,
+  precision: Precision,
+): Uint8ClampedArray<ArrayBuffer> {
+  const plane = width * height;
+  const out = new Uint8ClampedArray(plane * 4);
+  for (let i = 0; i < plane; i++) {
+    for (let channel = 0; channel < 3; channel++) {
+      const value = image[channel * plane + i]!;
+      if (!Number.isFinite(value))
+        throw new MixdqError(
+          "invalid-output",
+          `The picture holds ${value} at pixel (${i % width}, ${Math.floor(i / width)}): the model's numbers left the ` +
+            `range of ${precision}. ${precision === "fp16" ? "Try --precision fp32." : "The weights may be damaged."}`,
+        );
+      out[4 * i + channel] = (value / 2 + 0.5) * 255; // rounds and clamps
+    }
+    out[4 * i + 3] = 255;
+  }
+  return out;
+}

@@ -1,0 +1,179 @@
+/**
+ * What can be known before anything large is downloaded: is there an adapter that the engine can use, is the model
+ * there, and how many bytes is it. Reads model_index.json and file sizes only.
+ */
+import { BACKENDS } from "./choices.ts";
+import { MixdqError } from "./errors.ts";
+import { checkLimits } from "./gpu/device.ts";
+import type { Backend, Precision } from "./types.ts";
+import type { ModelFiles } from "./weights/files.ts";
+import { httpFiles } from "./weights/http.ts";
+
+export interface SupportOptions {
+  /** URL of a diffusers folder. Without one, only the machine is looked at. */
+  model?: string;
+  /** Default: webgpu. */
+  backend?: Backend;
+  /** Default: fp16. Decides which of a model's files are fetched. */
+  precision?: Precision;
+  signal?: AbortSignal;
+}
+
+export interface SupportReason {
+  readonly code: "no-webgpu" | "insecure-context" | "no-adapter" | "limits" | "no-wasm" | "model" | "storage";
+  readonly message: string;
+}
+
+export interface Support {
+  readonly ok: boolean;
+  /** Why not; empty when ok. */
+  readonly reasons: readonly SupportReason[];
+  /** The backends that this browser can run, best first. */
+  readonly backends: readonly Backend[];
+  /** The adapter's name, or "" without one. */
+  readonly adapter: string;
+  readonly features: readonly string[];
+  /** Bytes of weights that createEngine would fetch; 0 where unknown. */
+  readonly modelBytes: number;
+}
+
+export async function checkSupport(options: SupportOptions = {}): Promise<Support> {
+  const { backend = "webgpu", precision = "fp16", signal } = options;
+  const machine = await lookAtMachine();
+  const reasons: SupportReason[] = [];
+  if (backend === "ort-wasm") {
+    if (!machine.backends.includes("ort-wasm")) {
+      reasons.push({ code: "no-wasm", message: "This browser has no WebAssembly. Use a current browser." });
+    }
+  } else {
+    reasons.push(...machine.reasons);
+  }
+
+  let modelBytes = 0;
+  if (options.model !== undefined) {
+    try {
+      modelBytes = await weightBytes(httpFiles(modelUrl(options.model)), precision, signal);
+    } catch (error) {
+      if (signal?.aborted || !(error instanceof MixdqError)) throw error;
+      reasons.push({ code: "model", message: error.message });
+    }
+  }
+  return { ...machine, ok: reasons.length === 0, reasons, modelBytes };
+}
+
+/** The absolute URL of a model's folder: a worker would resolve a relative one against its own script. */
+export function modelUrl(model: string): string {
+  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
+  const text = typeof model === "string" ? model.trim() : "";
+  if (text === "" || !URL.canParse(text, base)) {
+    throw new MixdqError(
+      "invalid-input",
+      `model is ${JSON.stringify(model)}, expected the URL of a diffusers folder, for example "models/postcard" or ` +
+        `"https://host/name/resolve/main".`,
+    );
+  }
+  return new URL(text, base).href;
+}
+
+/** The components whose weights make a picture; a safety checker or an image encoder is not fetched. */
+const COMPONENTS = ["unet", "vae", "text_encoder", "text_encoder_2"];
+
+async function weightBytes(files: ModelFiles, precision: Precision, signal?: AbortSignal): Promise<number> {
+  const text = await files.text("model_index.json", signal);
+  if (text === undefined) {
+    throw new MixdqError(
+      "invalid-model",
+      `${files.location}: there is no model_index.json. Give the URL of a folder as diffusers saves it.`,
+    );
+  }
+  const index = parseIndex(text, files.location);
+  const sizes = COMPONENTS.filter((name) => Array.isArray(index[name]) && index[name][0] !== null).map((name) =>
+    componentBytes(files, name, precision, signal),
+  );
+  return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** Looks where weights/folder.ts will look, in its order, but only at sizes. */
+async function componentBytes(
+  files: ModelFiles,
+  component: string,
+  precision: Precision,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const stem = component.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
+  for (const variant of precision === "fp16" ? [".fp16", ""] : ["", ".fp16"]) {
+    const file = await files.open(`${component}/${stem}${variant}.safetensors`, signal);
+    if (file) {
+      await file.body.cancel(); // the headers were enough
+      return file.bytes;
+    }
+    const index = await files.text(`${component}/${stem}${variant}.safetensors.index.json`, signal);
+    if (index !== undefined) return (JSON.parse(index) as ShardIndex).metadata?.total_size ?? 0;
+  }
+  return 0;
+}
+
+function parseIndex(text: string, location: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch (cause) {
+    const message = `${location}/model_index.json is not JSON. Give the URL of a folder as diffusers saves it.`;
+    throw new MixdqError("invalid-model", message, { cause });
+  }
+}
+
+interface ShardIndex {
+  readonly metadata?: { readonly total_size?: number };
+}
+
+async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {
+  const backends: Backend[] = typeof WebAssembly === "object" ? ["ort-wasm"] : [];
+  const nothing = { backends, adapter: "", features: [] };
+  if (typeof isSecureContext !== "undefined" && !isSecureContext) {
+    return { ...nothing, reasons: [INSECURE] };
+  }
+  if (typeof navigator === "undefined" || !navigator.gpu) return { ...nothing, reasons: [NO_WEBGPU] };
+
+  const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) return { ...nothing, reasons: [NO_ADAPTER] };
+
+  const { vendor, architecture, description } = adapter.info;
+  const name = description || [vendor, architecture].filter(Boolean).join(" ") || "unnamed adapter";
+  const reasons = limitReasons(adapter, name);
+  return {
+    backends: reasons.length === 0 ? [...BACKENDS] : backends,
+    adapter: name,
+    features: [...adapter.features].sort(),
+    reasons,
+  };
+}
+
+function limitReasons({ limits }: GPUAdapter, name: string): SupportReason[] {
+  try {
+    checkLimits(limits, name);
+    return [];
+  } catch (error) {
+    return [{ code: "limits", message: error instanceof Error ? error.message : String(error) }];
+  }
+}
+
+const INSTEAD = "The ort-wasm backend works without WebGPU, but slowly.";
+
+const INSECURE: SupportReason = {
+  code: "insecure-context",
+  message: "WebGPU needs a secure page: open it over https:// or on localhost.",
+};
+
+const NO_WEBGPU: SupportReason = {
+  code: "no-webgpu",
+  message:
+    "This browser has no WebGPU. Use Chrome or Edge 113, Safari 26 or Firefox 141 or newer (on Linux, Chrome may need " +
+    `chrome://flags/#enable-unsafe-webgpu). ${INSTEAD}`,
+};
+
+const NO_ADAPTER: SupportReason = {
+  code: "no-adapter",
+  message:
+    "The browser has WebGPU but offers no GPU adapter. Switch on hardware acceleration in its settings, update the " +
+    `graphics driver, and see chrome://gpu for what is blocked. ${INSTEAD}`,
+};

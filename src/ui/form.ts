@@ -1,0 +1,47 @@
+/** The form's fields as Settings, and back. */
+import type { EngineInfo } from "../types.ts";
+import { byId } from "./dom.ts";
+import type { Settings } from "./settings.ts";
+
+const input = (id: string): HTMLInputElement => byId(id, HTMLInputElement);
+
+export function readForm(debug: number): Settings {
+  const number = (id: string): number | undefined => (input(id).value === "" ? undefined : input(id).valueAsNumber);
+  return {
+    prompt: byId("prompt", HTMLTextAreaElement).value.trim(),
+    negative: input("negative").value.trim(),
+    seed: number("seed"),
+    steps: number("steps"),
+    width: number("width"),
+    height: number("height"),
+    guidance: number("guidance"),
+    precision: checkedPrecision(),
+    model: input("model").value.trim(),
+    backend: byId("backend", HTMLSelectElement).value as Settings["backend"],
+    debug,
+  };
+}
+
+export function writeForm(settings: Settings): void {
+  byId("prompt", HTMLTextAreaElement).value = settings.prompt;
+  for (const key of ["negative", "seed", "steps", "width", "height", "guidance", "model"] as const) {
+    input(key).value = String(settings[key] ?? "");
+  }
+  for (const radio of precisionRadios()) radio.checked = radio.value === settings.precision;
+  byId("backend", HTMLSelectElement).value = settings.backend;
+}
+
+/** What an empty field stands for, once the model is known. */
+export function showDefaults(info: EngineInfo): void {
+  input("steps").placeholder = String(info.defaultSteps);
+  input("width").placeholder = String(info.defaultWidth);
+  input("height").placeholder = String(info.defaultHeight);
+}
+
+function precisionRadios(): HTMLInputElement[] {
+  return [...document.querySelectorAll<HTMLInputElement>('input[name="precision"]')];
+}
+
+function checkedPrecision(): Settings["precision"] {
+  return (precisionRadios().find((radio) => radio.checked)?.value ?? "fp16") as Settings["precision"];
+}

@@ -1,0 +1,29 @@
+/**
+ * What crosses the thread boundary: plain data, and callbacks that Comlink proxies. Types only, so both sides agree
+ * without either importing the other.
+ */
+import type { ErrorCode } from "../errors.ts";
+import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, RawImage, StepEvent } from "../types.ts";
+
+export interface LoadRequest {
+  /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */
+  readonly model: string;
+  readonly precision: Precision;
+  readonly backend: Backend;
+  readonly debug: number;
+}
+
+/** Everything of GenerateOptions that can be cloned: signals and callbacks stay on their side. */
+export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
+
+/** Comlink would turn a thrown error into one without its code, so errors cross as data. */
+export type Outcome<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
+
+export interface EngineWorker {
+  load(job: number, request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<Outcome<EngineInfo>>;
+  generate(job: number, request: GenerateRequest, onStep: (event: StepEvent) => void): Promise<Outcome<RawImage>>;
+  /** Stops a load or a generate; it then ends with `aborted`. Unknown numbers are jobs that have just ended. */
+  cancel(job: number): void;
+  dispose(): Promise<void>;
+}
