@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
+import { SIMPLE, TILED } from "../src/gpu/tuner.ts";
 import { CASES } from "./cases.ts";
 import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";
 
@@ -33,7 +34,7 @@ describe.each(["lavapipe", "swiftshader"] as const)("on %s", (adapter) => {
   describe.each(forms)("$kernels kernels, $dtype, shader-f16 $shaderF16", ({ kernels, dtype, shaderF16 }) => {
     let context: GpuContext;
     beforeAll(async () => {
-      context = new GpuContext(await requestDevice(gpu, { shaderF16 }), { gemm: kernels, attention: kernels });
+      context = new GpuContext(await requestDevice(gpu, { shaderF16 }), kernels === "tiled" ? TILED : SIMPLE);
       expect(context.caps.shaderF16, "a lost shader-f16 must not pass unnoticed").toBe(shaderF16);
     });
     afterAll(() => context.destroy());

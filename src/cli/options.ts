@@ -5,7 +5,7 @@ import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../choices.ts";
 import { MixdqError } from "../errors.ts";
-import type { KernelChoice } from "../gpu/tuner.ts";
+import { SIMPLE, TILED, type KernelChoice } from "../gpu/tuner.ts";
 import type { Backend, Precision } from "../types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 
@@ -80,7 +80,7 @@ export function runFlags(flags: Flags): RunFlags {
     precision: oneOf(flags, "precision", PRECISIONS) ?? "fp16",
     backend: oneOf(flags, "backend", BACKENDS) ?? "webgpu",
     adapter: text(flags, "adapter") ?? "auto",
-    kernels: kernels && { gemm: kernels, attention: kernels },
+    kernels: kernels && (kernels === "tiled" ? TILED : SIMPLE),
     shaderF16: flags["no-f16"] !== true,
     share: flags["no-share"] !== true,
     debug: integer(flags, "debug") ?? 0,

@@ -5,13 +5,16 @@ import type { MemoryLimits } from "../plan/memory.ts";
 import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
 import { guarded } from "./device.ts";
-import { assembleShader, type ShaderBinding } from "./shader.ts";
+import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
+import type { KernelChoice } from "./tuner.ts";
 import { SHADERS } from "./sources.ts";
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly bindings: readonly ShaderBinding[];
+  /** What the pipeline reads from the uniform of sizes; empty where sizes are compiled in. */
+  readonly sizes: readonly ShaderSize[];
 }
 
 export class GpuContext {
@@ -25,7 +28,7 @@ export class GpuContext {
   #arenas: GPUBuffer[] = [];
   #lost: string | undefined;
 
-  constructor(gpu: GpuDevice, kernels: Pick<DeviceCaps, "gemm" | "attention">) {
+  constructor(gpu: GpuDevice, kernels: KernelChoice) {
     this.gpu = gpu;
     this.device = gpu.device;
     const { limits } = gpu.device;
@@ -81,7 +84,7 @@ export class GpuContext {
 
   /** Compiles a dispatch's pipeline, or finds it. */
   pipeline(dispatch: Dispatch): Promise<Pipeline> {
-    const key = variantKey(dispatch);
+    const key = variantKey(dispatch, this.caps.sizes);
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
       pipeline = this.#compile(dispatch, key);
@@ -91,15 +94,20 @@ export class GpuContext {
   }
 
   async #compile({ shader, defines, constants }: Dispatch, label: string): Promise<Pipeline> {
-    const { code, bindings } = assembleShader(SHADERS, shader, defines);
-    const layout = this.#layout(bindings);
+    const inUniform = this.caps.sizes === "uniform";
+    const assembled = assembleShader(SHADERS, shader, defines);
+    const { code, bindings, sizes } = inUniform ? withUniformSizes(assembled) : assembled;
+    const layout = this.#layout(bindings, inUniform && sizes.length > 0);
     try {
       const pipeline = await this.device.createComputePipelineAsync({
         label,
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: { module: this.device.createShaderModule({ label, code }), constants: { ...constants } },
+        compute: {
+          module: this.device.createShaderModule({ label, code }),
+          ...(!inUniform && { constants: { ...constants } }),
+        },
       });
-      return { pipeline, layout, bindings };
+      return { pipeline, layout, bindings, sizes: inUniform ? sizes : [] };
     } catch (error) {
       this.assertAlive();
       throw new MixdqError(
@@ -111,17 +119,20 @@ export class GpuContext {
     }
   }
 
-  #layout(bindings: readonly ShaderBinding[]): GPUBindGroupLayout {
-    const key = bindings.map(({ binding, access }) => `${binding}${access}`).join();
+  #layout(bindings: readonly ShaderBinding[], hasSizes: boolean): GPUBindGroupLayout {
+    const key = bindings.map(({ binding, access }) => `${binding}${access}`).join() + (hasSizes ? ",sizes" : "");
     let layout = this.#layouts.get(key);
     if (!layout) {
       layout = this.device.createBindGroupLayout({
         label: key,
-        entries: bindings.map(({ binding, access }) => ({
-          binding,
-          visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: access === "read" ? "read-only-storage" : "storage" },
-        })),
+        entries: [
+          ...bindings.map(({ binding, access }): GPUBindGroupLayoutEntry => ({
+            binding,
+            visibility: GPUShaderStage.COMPUTE,
+            buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+          })),
+          ...(hasSizes ? [{ binding: SIZES_BINDING, visibility: GPUShaderStage.COMPUTE, buffer: {} }] : []),
+        ],
       });
       this.#layouts.set(key, layout);
     }

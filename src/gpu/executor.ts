@@ -5,11 +5,13 @@
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import type { Tensor } from "../graph/ops.ts";
 import { pixels, quads, type Dispatch } from "../kernels/kernel.ts";
+import { ALIGNMENT } from "../plan/memory.ts";
 import { tensorBytes, type Plan } from "../plan/plan.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";
 import type { GpuContext, Pipeline } from "./context.ts";
 import { guarded } from "./device.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
+import { encodeSizes, SIZES_BINDING } from "./shader.ts";
 import type { WeightStore } from "./store.ts";
 
 export type Inputs = Readonly<Record<string, Float32Array | Uint32Array>>;
@@ -35,6 +37,7 @@ export class Executor {
   #pipelines: Promise<Pipeline[]> | undefined;
   #encoded: Encoded[] = [];
   #boundTo: readonly GPUBuffer[] = [];
+  #sizes: GPUBuffer | undefined;
 
   constructor(context: GpuContext, plan: Plan, weights: WeightStore) {
     this.#context = context;
@@ -136,19 +139,40 @@ export class Executor {
     const { arenas } = this.#context;
     const pipelines = await this.#pipelines!;
     if (this.#boundTo === arenas) return;
-    this.#encoded = await guarded(device, `${this.plan.name}: binding`, () =>
-      this.plan.dispatches.map((dispatch, i) => {
-        const { pipeline, layout, bindings } = pipelines[i]!;
+    this.#encoded = await guarded(device, `${this.plan.name}: binding`, () => {
+      this.#sizes ??= this.#uploadSizes(pipelines);
+      return this.plan.dispatches.map((dispatch, i) => {
+        const { pipeline, layout, bindings, sizes } = pipelines[i]!;
         const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
           const bound = dispatch.bindings[name];
           if (!bound)
             throw new Error(`${dispatch.path}: ${dispatch.shader} wants "${name}", the kernel does not bind it`);
           return { binding, resource: "key" in bound ? this.#weights.binding(bound) : this.#place(bound) };
         });
+        if (sizes.length > 0)
+          entries.push({
+            binding: SIZES_BINDING,
+            resource: { buffer: this.#sizes!, offset: i * ALIGNMENT, size: ALIGNMENT },
+          });
         return { dispatch, pipeline, bindGroup: device.createBindGroup({ label: dispatch.path, layout, entries }) };
-      }),
-    );
+      });
+    });
     this.#boundTo = arenas;
+  }
+
+  /** The sizes of all dispatches in one uniform buffer, for pipelines that have them there. */
+  #uploadSizes(pipelines: readonly Pipeline[]): GPUBuffer {
+    const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
+    pipelines.forEach(({ sizes }, i) => {
+      bytes.set(new Uint8Array(encodeSizes(sizes, this.plan.dispatches[i]!.constants)), i * ALIGNMENT);
+    });
+    const buffer = this.#context.device.createBuffer({
+      label: `${this.plan.name} sizes`,
+      size: bytes.length,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#context.device.queue.writeBuffer(buffer, 0, bytes);
+    return buffer;
   }
 
   #place(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {

@@ -9,10 +9,22 @@ export interface ShaderBinding {
   readonly access: "read" | "read_write";
 }
 
+/** A size or a number that differs from dispatch to dispatch: an `override` in the text. */
+export interface ShaderSize {
+  readonly name: string;
+  readonly type: "u32" | "f32";
+  /** What the text says; undefined where every dispatch must give it. */
+  readonly fallback: number | undefined;
+}
+
 export interface Shader {
   readonly code: string;
   readonly bindings: readonly ShaderBinding[];
+  readonly sizes: readonly ShaderSize[];
 }
+
+/** Where the sizes are bound when they come as a uniform. */
+export const SIZES_BINDING = 15;
 
 /** `defines`: true makes `#ifdef NAME` hold; a number makes `const NAME = <n>u;` besides. */
 export function assembleShader(
@@ -53,6 +65,11 @@ export function assembleShader(
   );
   const needsF16 = "ACT_F16" in defines || "WGT_F16" in defines;
   const code = [...(needsF16 ? ["enable f16;"] : []), ...constants, body].join("\n");
+  const sizes = [...code.matchAll(OVERRIDE)].map(([, size, type, fallback]) => ({
+    name: size!,
+    type: type as "u32" | "f32",
+    fallback: fallback === undefined ? undefined : Number.parseFloat(fallback),
+  }));
   const pattern = /@group\(0\)\s*@binding\((\d+)\)\s*var<storage,\s*(read|read_write)>\s*(\w+)/g;
   return {
     code,
@@ -61,5 +78,42 @@ export function assembleShader(
       binding: Number(binding),
       access: access as "read" | "read_write",
     })),
+    sizes,
   };
+}
+
+const OVERRIDE = /^override (\w+): (u32|f32)(?: = ([\d.]+)u?)?;.*$/gm;
+
+/**
+ * The same shader with its sizes in a uniform instead of in pipeline constants. Constants let a GPU's compiler unroll
+ * loops and prove them finite; a uniform lets one pipeline serve every shape, which is worth more where compiling a
+ * pipeline takes longer than running it a hundred times (software adapters).
+ */
+export function withUniformSizes({ code, bindings, sizes }: Shader): Shader {
+  if (sizes.length === 0) return { code, bindings, sizes };
+  const fields = sizes.map(({ name, type }) => `  ${name}: ${type},`);
+  const declaration = [
+    "struct Sizes {",
+    ...fields,
+    "}",
+    `@group(0) @binding(${SIZES_BINDING}) var<uniform> sizes: Sizes;`,
+  ].join("\n");
+  const names = new RegExp(`\\b(${sizes.map(({ name }) => name).join("|")})\\b`, "g");
+  const body = code.replace(OVERRIDE, "").replace(names, "sizes.$1");
+  const [head, rest] = body.startsWith("enable f16;")
+    ? ["enable f16;\n", body.slice("enable f16;".length)]
+    : ["", body];
+  return { code: `${head}${declaration}\n${rest}`, bindings, sizes };
+}
+
+/** A dispatch's sizes as the uniform's bytes, in the order of the declarations; a struct of scalars has no gaps. */
+export function encodeSizes(sizes: readonly ShaderSize[], values: Readonly<Record<string, number>>): ArrayBuffer {
+  const view = new DataView(new ArrayBuffer(Math.ceil(sizes.length / 4) * 16));
+  sizes.forEach(({ name, type, fallback }, i) => {
+    const value = values[name] ?? fallback;
+    if (value === undefined) throw new Error(`a dispatch gives no value for the size ${name}`);
+    if (type === "u32") view.setUint32(4 * i, value, true);
+    else view.setFloat32(4 * i, value, true);
+  });
+  return view.buffer;
 }

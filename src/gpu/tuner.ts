@@ -14,7 +14,7 @@ import { Executor } from "./executor.ts";
 import { WeightStore } from "./store.ts";
 import { MixdqError } from "../errors.ts";
 
-export type KernelChoice = Pick<DeviceCaps, "gemm" | "attention">;
+export type KernelChoice = Pick<DeviceCaps, "gemm" | "attention" | "sizes">;
 
 const FORMS = ["tiled", "direct"] as const;
 type Form = (typeof FORMS)[number];
@@ -25,12 +25,22 @@ type Form = (typeof FORMS)[number];
  */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|software|microsoft basic render|warp/i;
 
+/** What software adapters run, and what `--kernels direct` asks for. */
+export const SIMPLE: KernelChoice = { gemm: "direct", attention: "direct", sizes: "uniform" };
+
+/** What `--kernels tiled` asks for: everything as a GPU has it. */
+export const TILED: KernelChoice = { gemm: "tiled", attention: "tiled", sizes: "constants" };
+
 /** Relative to the largest value: f32 sums in another order. A wrong kernel is off by far more. */
 const TOLERANCE = 1e-4;
 
 export async function chooseKernels(gpu: GpuDevice): Promise<KernelChoice> {
-  if (SOFTWARE.test(gpu.adapter)) return { gemm: "direct", attention: "direct" };
-  return { gemm: await fastest(gpu, "gemm", products), attention: await fastest(gpu, "attention", attentions) };
+  if (SOFTWARE.test(gpu.adapter)) return SIMPLE;
+  return {
+    gemm: await fastest(gpu, "gemm", products),
+    attention: await fastest(gpu, "attention", attentions),
+    sizes: "constants",
+  };
 }
 
 /** Builds `depth` ops of one family in a row over `size` x `size` pixels. */
@@ -40,13 +50,13 @@ type Family = (size: number, depth: number) => Graph;
 const CHECKED = [9, 1] as const;
 const TIMED = [32, 16] as const;
 
-async function fastest(gpu: GpuDevice, name: keyof KernelChoice, family: Family): Promise<Form> {
+async function fastest(gpu: GpuDevice, name: "gemm" | "attention", family: Family): Promise<Form> {
   const checked = prepare(family(...CHECKED));
   const expected = runReference(checked.graph, checked.inputs, ({ name }) => checked.weights.get(name)!)["y"]!;
   const timed = prepare(family(...TIMED));
   let best: { form: Form; ms: number } | undefined;
   for (const form of FORMS) {
-    const context = new GpuContext(gpu, { gemm: form, attention: form });
+    const context = new GpuContext(gpu, { gemm: form, attention: form, sizes: "constants" });
     try {
       if (!agrees(await withExecutor(context, checked, (run) => run()), expected)) continue;
       const ms = await withExecutor(context, timed, async (run) => {

@@ -11,6 +11,8 @@ export interface DeviceCaps {
   /** direct: straight from global memory; tiled: through workgroup memory. The tuner chooses (gpu/tuner.ts). */
   readonly gemm: "direct" | "tiled";
   readonly attention: "direct" | "tiled";
+  /** How shaders get their sizes: compiled in, or from a uniform (see gpu/shader.ts). */
+  readonly sizes: "constants" | "uniform";
   readonly maxWorkgroupsPerDimension: number;
 }
 
@@ -50,7 +52,7 @@ export interface Dispatch {
   readonly shader: string;
   /** Text: `#ifdef NAME` for true, `const NAME = <n>u;` for a number. */
   readonly defines: Readonly<Record<string, number | true>>;
-  /** Pipeline-overridable constants. */
+  /** Sizes and numbers: the shader's `override`s. */
   readonly constants: Readonly<Record<string, number>>;
   /** Variable name in the shader -> what is bound there. Binding numbers and access modes are the shader's own. */
   readonly bindings: Readonly<Record<string, Bound>>;

@@ -12,6 +12,7 @@ export interface Plan {
   /** Every parameter as the kernels want it, each once. */
   readonly weights: readonly PackedWeight[];
   readonly memory: Memory;
+  readonly sizes: DeviceCaps["sizes"];
 }
 
 export interface PlanOptions {
@@ -44,6 +45,7 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
     inputs: graph.inputs,
     outputs: graph.outputs,
     weights: [...weights.values()],
+    sizes: caps.sizes,
     memory: placeTensors(
       dispatches,
       Object.values(graph.inputs),
@@ -56,13 +58,13 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
 }
 
 /** The pipeline a dispatch needs: equal keys, equal pipelines. It is the pipeline's label too. */
-export function variantKey({ shader, defines, constants }: Dispatch): string {
+export function variantKey({ shader, defines, constants }: Dispatch, sizes: DeviceCaps["sizes"]): string {
   const list = (of: Readonly<Record<string, number | true>>): string =>
     Object.entries(of)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, value]) => (value === true ? name : `${name}=${value}`))
       .join(" ");
-  return `${shader} [${list(defines)}] (${list(constants)})`;
+  return `${shader} [${list(defines)}]${sizes === "constants" ? ` (${list(constants)})` : ""}`;
 }
 
 /** One line a dispatch: position, shader, work, workgroups, where the result lies, path. */
@@ -84,7 +86,7 @@ export function describePlan(plan: Plan): string {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
   const weightBytes = plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
-    `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map(variantKey)).size} pipelines, ` +
+    `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map((dispatch) => variantKey(dispatch, plan.sizes))).size} pipelines, ` +
       `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}`,
     ...lines,
   ].join("\n");
