@@ -40,6 +40,7 @@ interface Conv {
   n: number;
   kernel?: 1 | 3;
   stride?: 1 | 2;
+  padding?: "end";
   upsampleTo?: [number, number];
   skip?: number;
   rowBias?: boolean;
@@ -52,6 +53,7 @@ function conv({ shape, n, skip, rowBias, residual, ...options }: Conv): KernelCa
   const flags = [
     `${options.kernel ?? 3}x${options.kernel ?? 3}`,
     options.stride === 2 && "stride 2",
+    options.padding && `padded at the ${options.padding}`,
     options.upsampleTo && `to ${options.upsampleTo.join("x")}`,
     skip && `skip ${skip}`,
     rowBias && "row bias",
@@ -131,6 +133,8 @@ export const CASES: readonly KernelCase[] = [
   conv({ shape: [1, 7, 9, 16], n: 20 }),
   conv({ shape: [2, 8, 8, 12], n: 36, stride: 2 }),
   conv({ shape: [1, 17, 23, 8], n: 8, stride: 2 }),
+  conv({ shape: [1, 9, 12, 8], n: 8, stride: 2, padding: "end" }),
+  conv({ shape: [1, 4, 6, 8], n: 8, upsampleTo: [9, 13] }),
   conv({ shape: [1, 5, 6, 12], n: 16, upsampleTo: [10, 12] }),
   conv({ shape: [2, 9, 12, 8], n: 12, upsampleTo: [17, 23] }),
   conv({ shape: [1, 6, 6, 4], n: 32 }),

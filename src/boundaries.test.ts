@@ -20,9 +20,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   allocator: ["quant"],
   config: [],
   image: [],
-  model: ["text", "diffusion", "weights", "config"],
-  backend: ["graph", "plan", "gpu", "weights", "ort"],
-  pipeline: ["model", "backend", "text", "diffusion", "graph", "plan", "weights", "config"],
+  engine: ["text", "diffusion", "graph", "plan", "gpu", "weights", "ort", "config"],
+  pipeline: ["engine", "diffusion", "weights"],
   support: ["weights", "gpu"],
   worker: ["pipeline", "weights"],
   index: ["worker", "pipeline", "weights", "support", "image"],
@@ -30,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   react: ["index"],
   ui: ["index", "worker"],
   cli: [
-    ...["pipeline", "model", "backend", "image", "allocator", "quant", "weights"],
+    ...["pipeline", "engine", "image", "allocator", "quant", "weights"],
     ...["gpu", "plan", "graph", "diffusion", "text", "config", "ort"],
   ],
 };

@@ -2,13 +2,13 @@
  * The story, once, top to bottom: prompt -> tokens -> text embeddings -> latents -> image.
  * Everything else in this package serves a line of `generate`.
  */
-import { createRuntime, type Component, type Runtime, type RuntimeOptions } from "./backend.ts";
+import { createRuntime, type Component, type Runtime, type RuntimeOptions } from "./engine/backend.ts";
 import { debug, setDebug } from "./debug.ts";
 import { createGenerator } from "./diffusion/noise.ts";
 import { MixdqError, throwIfAborted } from "./errors.ts";
-import { readModel, type ModelDescription } from "./model.ts";
-import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./stages.ts";
-import { loadStages } from "./loading.ts";
+import { readModel, type ModelDescription } from "./engine/model.ts";
+import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./engine/stages.ts";
+import { loadStages } from "./engine/loading.ts";
 import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
 

@@ -50,7 +50,11 @@ struct Window { image: u32, top: i32, left: i32 }
 
 fn window_of(m: u32) -> Window {
   let inside = m % PIXELS;
+#ifdef PAD_END
+  let edge = 0i;
+#else
   let edge = select(0i, 1i, TAPS == 9u);
+#endif
   return Window(m / PIXELS, i32(inside / OW) * STRIDE - edge, i32(inside % OW) * STRIDE - edge);
 }
 
@@ -61,8 +65,8 @@ fn pixel_under(win: Window, tap: u32) -> i32 {
 #ifdef UPSAMPLE
   // The enlarged image ends where its output ends: nearest neighbour of a pixel outside it must stay padding.
   let inside = row >= 0 && column >= 0 && row < i32(PIXELS / OW) && column < i32(OW);
-  row = row >> 1u;
-  column = column >> 1u;
+  row = max(row, 0i) * i32(H) / i32(PIXELS / OW);
+  column = max(column, 0i) * i32(W) / i32(OW);
 #else
   let inside = row >= 0 && column >= 0 && row < i32(H) && column < i32(W);
 #endif

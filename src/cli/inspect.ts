@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
-import { readModel } from "../model.ts";
+import { readModel } from "../engine/model.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import { readSafetensorsHeader } from "../weights/safetensors.ts";
 import { diskFiles } from "./diskFiles.ts";

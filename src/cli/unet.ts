@@ -1,10 +1,11 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
-import { createRuntime } from "../backend.ts";
+import { createRuntime } from "../engine/backend.ts";
 import { Config } from "../config.ts";
 import { setDebug } from "../debug.ts";
 import { buildUNet, readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
-import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../stages.ts";
+import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
 import { readFloats } from "../weights/convert.ts";
+import type { ModelFiles } from "../weights/files.ts";
 import { readJson } from "../weights/folder.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
@@ -38,7 +39,7 @@ export async function unet(args: readonly string[]): Promise<void> {
   await assertWritable(out);
   const tensors = await readTensors(source);
   const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
-  const config = readUNetConfig(new Config("unet/config.json", await readJson(files, "unet/config.json")));
+  const config = await readUNet(files);
   const { shape, inputs } = unetInputs(config, tensors, source);
 
   const runtime = await createRuntime({
@@ -72,8 +73,12 @@ export async function unet(args: readonly string[]): Promise<void> {
   );
 }
 
+export async function readUNet(files: ModelFiles): Promise<UNetConfig> {
+  return readUNetConfig(new Config("unet/config.json", await readJson(files, "unet/config.json")));
+}
+
 /** Checks every tensor against the config and the others; one timestep may serve a whole batch. */
-function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, StoredTensor>, where: string) {
+export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, StoredTensor>, where: string) {
   const take = (
     name: string,
     expected: readonly (number | string)[],

@@ -26,6 +26,9 @@ export interface UNetConfig {
   readonly heads: readonly number[];
   readonly crossAttentionDim: number;
   readonly onlyCrossAttention: readonly boolean[];
+  readonly downsamplePadding: "same" | "end";
+  /** The middle's resnets are divided by this. */
+  readonly middleScale: number;
   readonly groups: number;
   readonly eps: number;
   readonly flipSinToCos: boolean;
@@ -49,11 +52,10 @@ export function readUNetConfig(config: Config): UNetConfig {
   config.only("num_class_embeds");
   config.only("conv_in_kernel", 3);
   config.only("conv_out_kernel", 3);
-  config.only("downsample_padding", 1);
+  config.only("downsample_padding", 0, 1);
   config.only("dual_cross_attention", false);
   config.only("encoder_hid_dim");
   config.only("encoder_hid_dim_type");
-  config.only("mid_block_scale_factor", 1);
   config.only("num_attention_heads");
   config.only("resnet_time_scale_shift", "default");
   config.only("time_embedding_type", "positional");
@@ -130,6 +132,8 @@ export function readUNetConfig(config: Config): UNetConfig {
     heads,
     crossAttentionDim: crossDims[0]!,
     onlyCrossAttention: perBlock("only_cross_attention", false, (b) => typeof b === "boolean", "true or false"),
+    downsamplePadding: config.number("downsample_padding", 1) === 1 ? "same" : "end",
+    middleScale: config.number("mid_block_scale_factor", 1),
     groups: config.integer("norm_num_groups", 32),
     eps: config.number("norm_eps", 1e-5),
     flipSinToCos: config.boolean("flip_sin_to_cos", true),
@@ -201,17 +205,24 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
       skips.push(x);
     }
     if (block < count - 1) {
-      x = g.conv2d(`${path}.downsamplers.0.conv`, x, channels[block]!, { stride: 2 });
+      x = g.conv2d(`${path}.downsamplers.0.conv`, x, channels[block]!, {
+        stride: 2,
+        padding: unet.downsamplePadding,
+      });
       skips.push(x);
     }
   }
 
   if (unet.middle !== "none") {
-    const options = { channels: channels[count - 1]!, groups, eps, timeEmbedding };
-    x = resnet(g, "mid_block.resnets.0", x, options);
+    const middleResnet = (path: string): Tensor => {
+      const sum = resnet(g, path, x, { channels: channels[count - 1]!, groups, eps, timeEmbedding });
+      if (unet.middleScale === 1) return sum;
+      return g.unary(`${path}.output_scale`, sum, { name: "affine", scale: 1 / unet.middleScale, shift: 0 });
+    };
+    x = middleResnet("mid_block.resnets.0");
     if (unet.middle === "attention") {
       x = attend("mid_block.attentions.0", x, unet.middleDepth, count - 1, false);
-      x = resnet(g, "mid_block.resnets.1", x, options);
+      x = middleResnet("mid_block.resnets.1");
     }
   }
 

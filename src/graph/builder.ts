@@ -27,7 +27,9 @@ export interface LinearOptions {
 export interface ConvOptions {
   kernel?: 1 | 3;
   stride?: 1 | 2;
-  /** Nearest-neighbour enlargement to this [height, width] (twice the input's, or one less) before the convolution. */
+  /** Default: same. */
+  padding?: "same" | "end";
+  /** Nearest-neighbour enlargement to this [height, width] (twice the input's, give or take one) before the convolution. */
   upsampleTo?: readonly [height: number, width: number];
   skip?: Tensor;
   rowBias?: Tensor;
@@ -93,6 +95,7 @@ export class GraphBuilder {
     for (const { path: part, n } of layers) this.#quads(part, "output channels", n);
     const y = this.#tensor(path, [batch, height, width, activation === "geglu" ? total / 2 : total]);
     if (activation === "geglu") this.#quads(path, "gated channels", total / 2);
+    if (residual && activation === "geglu") this.#fail(path, "a residual", "none with geglu");
     if (residual) this.#same(path, "residual", residual.shape, y.shape);
     const parts = layers.map(({ path: part, n }): LinearPart => {
       const weight = this.#weight(`${part}.weight`, [n, k]);
@@ -104,7 +107,17 @@ export class GraphBuilder {
 
   /** x [B, H, W, K] (with a skip's channels after it) -> [B, H', W', n]. */
   conv2d(path: string, x: Tensor, n: number, options: ConvOptions = {}): Tensor {
-    const { kernel = 3, stride = 1, upsampleTo, skip, rowBias, residual, activation = "none", bias = true } = options;
+    const {
+      kernel = 3,
+      stride = 1,
+      padding = "same",
+      upsampleTo,
+      skip,
+      rowBias,
+      residual,
+      activation = "none",
+      bias = true,
+    } = options;
     const [batch, height, width, k1] = x.shape;
     let inputSize: readonly [number, number] = [height, width];
     if (upsampleTo) {
@@ -112,8 +125,8 @@ export class GraphBuilder {
         ["height", height, upsampleTo[0]],
         ["width", width, upsampleTo[1]],
       ] as const)
-        if (to !== 2 * from && to !== 2 * from - 1)
-          this.#fail(path, `upsampled ${axis} ${to}`, `${2 * from} or ${2 * from - 1}, twice the input's ${from}`);
+        if (Math.abs(to - 2 * from) > 1) this.#fail(path, `upsampled ${axis} ${to}`, `about twice the input's ${from}`);
+      if (stride !== 1) this.#fail(path, `stride ${stride} after upsampling`, "1");
       inputSize = upsampleTo;
     }
     if (skip) {
@@ -121,7 +134,9 @@ export class GraphBuilder {
       this.#quads(path, "channels before the skip connection", k1);
     }
     const k = k1 + (skip ? skip.shape[3] : 0);
-    const y = this.#tensor(path, [batch, Math.ceil(inputSize[0] / stride), Math.ceil(inputSize[1] / stride), n]);
+    const outSize = (size: number): number =>
+      padding === "end" ? Math.floor(size / stride) : Math.ceil(size / stride);
+    const y = this.#tensor(path, [batch, outSize(inputSize[0]), outSize(inputSize[1]), n]);
     if (rowBias) this.#same(path, "row bias", rowBias.shape, [batch, 1, 1, n]);
     if (residual) this.#same(path, "residual", residual.shape, y.shape);
     this.#ops.push({
@@ -133,6 +148,7 @@ export class GraphBuilder {
       ...(bias && { bias: this.#weight(`${path}.bias`, [n]) }),
       kernel,
       stride,
+      padding,
       upsample: upsampleTo !== undefined,
       ...(rowBias && { rowBias }),
       ...(residual && { residual }),

@@ -51,7 +51,7 @@ export interface LinearPart {
 /**
  * y = activation(x W^T + b + residual) over the channels of every pixel. Several parts read the same x and write
  * consecutive channels of y (to_q, to_k and to_v at once). `geglu` takes the first half of the channels as value and
- * the second as gate: y = value * gelu(gate), so y has half of N.
+ * the second as gate: y = value * gelu(gate), so y has half of N; it takes no residual.
  */
 export interface LinearOp {
   readonly kind: "linear";
@@ -64,9 +64,10 @@ export interface LinearOp {
 }
 
 /**
- * y = activation(conv(concat(x, x2)) + b + rowBias + residual), zero padding of (kernel - 1) / 2 on every side.
- * With `upsample`, the input is first enlarged by nearest neighbour to [2H or 2H-1, 2W or 2W-1] (y's size times the
- * stride): pixel (i, j) of the enlarged image is pixel (i >> 1, j >> 1) of x.
+ * y = activation(conv(concat(x, x2)) + b + rowBias + residual), zero padding of (kernel - 1) / 2 on every side, or, with
+ * `padding: "end"`, of one row below and one column to the right only (diffusers' downsample_padding 0).
+ * With `upsample`, the input is first enlarged by nearest neighbour to y's size, about twice its own: pixel (i, j) of
+ * the enlarged image is pixel (floor(i H / H'), floor(j W / W')) of x.
  */
 export interface Conv2dOp {
   readonly kind: "conv2d";
@@ -79,6 +80,7 @@ export interface Conv2dOp {
   readonly bias?: Weight;
   readonly kernel: 1 | 3;
   readonly stride: 1 | 2;
+  readonly padding: "same" | "end";
   readonly upsample: boolean;
   /** [batch, 1, 1, N], added to every pixel (the time embedding). */
   readonly rowBias?: Tensor;

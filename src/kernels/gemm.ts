@@ -137,7 +137,7 @@ export const linear: Kernel<LinearOp> = {
 
 export const conv2d: Kernel<Conv2dOp> = {
   dispatches(op, context) {
-    const { path, x, x2, y, kernel, stride, upsample, activation, residual, rowBias } = op;
+    const { path, x, x2, y, kernel, stride, padding, upsample, activation, residual, rowBias } = op;
     const [, height, width] = x.shape;
     const [, outHeight, outWidth] = y.shape;
     const pointwise = kernel === 1 && stride === 1 && !upsample && !x2;
@@ -155,6 +155,7 @@ export const conv2d: Kernel<Conv2dOp> = {
             ...(!pointwise && { CONV: true }),
             ...(kernel === 3 && { CONV3: true }),
             ...(stride === 2 && { STRIDE2: true }),
+            ...(padding === "end" && { PAD_END: true }),
             ...(upsample && { UPSAMPLE: true }),
             ...(x2 && { SKIP: true }),
             ...(op.bias && { BIAS: true }),
@@ -182,12 +183,12 @@ export const conv2d: Kernel<Conv2dOp> = {
     ];
   },
 
-  reference({ x, x2, y, kernel, stride, upsample, activation, residual, rowBias, ...op }, { tensor, weight }) {
+  reference({ x, x2, y, kernel, stride, padding, upsample, activation, residual, rowBias, ...op }, { tensor, weight }) {
     const [batch, height, width, c1] = x.shape;
     const [, outHeight, outWidth, n] = y.shape;
     const c2 = x2 ? x2.shape[3] : 0;
-    const edge = (kernel - 1) / 2;
-    const [inHeight, inWidth] = upsample ? [outHeight * stride, outWidth * stride] : [height, width];
+    const edge = padding === "end" ? 0 : (kernel - 1) / 2;
+    const [inHeight, inWidth] = upsample ? [outHeight, outWidth] : [height, width];
     const input = tensor(x);
     const skip = x2 && tensor(x2);
     const w = weight(op.weight);
@@ -205,7 +206,7 @@ export const conv2d: Kernel<Conv2dOp> = {
                 let iy = oy * stride + ky - edge;
                 let ix = ox * stride + kx - edge;
                 if (iy < 0 || ix < 0 || iy >= inHeight || ix >= inWidth) continue;
-                if (upsample) [iy, ix] = [iy >> 1, ix >> 1];
+                if (upsample) [iy, ix] = [Math.floor((iy * height) / outHeight), Math.floor((ix * width) / outWidth)];
                 const pixel = (image * height + iy) * width + ix;
                 for (let c = 0; c < c1 + c2; c++)
                   sum +=

@@ -1,9 +1,9 @@
-/** What this room's tests share: seeded numbers, one composite graph, and the comparison with plain loops. */
+/** What this room's tests share: seeded numbers, one composite graph, and the comparison with the kernels' CPU twins. */
 import { expect } from "vitest";
 import { GraphBuilder, slice, whole } from "../graph/builder.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { Graph } from "../graph/ops.ts";
-import { runLoops } from "./loops.testing.ts";
+import { runReference } from "../kernels/index.ts";
 import { createOrtRunner } from "./session.ts";
 
 /** Sums of at most a few hundred products of size 1 in f32: 1e-6 each way, with room for other orders of summation. */
@@ -33,7 +33,7 @@ export function randomWeights(graph: Graph) {
   return (name: string) => weights.get(name)!;
 }
 
-/** Runs the graph on the WebAssembly provider and in plain loops. */
+/** Runs the graph on the WebAssembly provider and by the kernels' CPU twins. */
 export async function expectAgreement(
   graph: Graph,
   inputs: Record<string, Float32Array | Uint32Array> = {},
@@ -46,7 +46,7 @@ export async function expectAgreement(
   const runner = await createOrtRunner(graph, weights, { provider: "wasm", ...options });
   const got = await runner.run(inputs);
   await runner.release();
-  const expected = runLoops(graph, inputs, (name) => weights(name).data);
+  const expected = runReference(graph, inputs, ({ name }) => weights(name).data);
   expect(Object.keys(got)).toEqual(Object.keys(graph.outputs));
   const tolerance = options.float !== "f16" ? F32_TOLERANCE : F16_TOLERANCE;
   for (const [key, values] of Object.entries(expected)) {

@@ -45,7 +45,7 @@ export function lowerOp(op: Op, model: ModelWriter, values: Layouts): void {
 
 function linear(op: LinearOp, model: ModelWriter, values: Layouts): void {
   const x = values.get(op.x, "rows");
-  if (op.activation === "geglu" && op.parts.length === 1 && !op.residual) {
+  if (op.activation === "geglu" && op.parts.length === 1) {
     // Value and gate are the two halves of the weight's rows: two products need no copy to take them apart.
     const half = op.y.shape[3];
     const value = gemm(model, op.parts[0], x, { from: 0, count: half });
@@ -61,7 +61,6 @@ function linear(op: LinearOp, model: ModelWriter, values: Layouts): void {
   const names = parts.map((part) => part.name);
   let y = names.length > 1 ? model.node(op.path, "Concat", names, { axis: 1 }) : names[0];
   if (op.activation === "geglu") {
-    if (op.residual) y = model.node(op.path, "Add", [y, values.get(op.residual, "rows")]);
     const half = op.y.shape[3];
     const take = (from: number) =>
       model.node(op.path, "Slice", [y, model.i64([from]), model.i64([from + half]), model.i64([1])]);
@@ -90,9 +89,8 @@ function conv2d(op: Conv2dOp, model: ModelWriter, values: Layouts): void {
   const [batch, height, width] = op.y.shape;
   let x = joined(op, values);
   if (op.upsample) {
-    // floor(i * H / (2H - 1)) = i >> 1 for every i < 2H - 1, so the odd sizes come out right as well.
     const k = op.x.shape[3] + (op.x2?.shape[3] ?? 0);
-    const sizes = model.i64([batch, k, height * op.stride, width * op.stride]);
+    const sizes = model.i64([batch, k, height, width]);
     x = model.node(op.path, "Resize", [x, "", "", sizes], {
       mode: "nearest",
       coordinate_transformation_mode: "asymmetric",
@@ -103,7 +101,7 @@ function conv2d(op: Conv2dOp, model: ModelWriter, values: Layouts): void {
   const inputs = [x, model.weight(op.weight), ...(op.bias ? [model.weight(op.bias)] : [])];
   let y = model.node(op.path, "Conv", inputs, {
     kernel_shape: [op.kernel, op.kernel],
-    pads: [pad, pad, pad, pad],
+    pads: op.padding === "end" ? [0, 0, 1, 1] : [pad, pad, pad, pad],
     strides: [op.stride, op.stride],
     dilations: [1, 1],
     group: 1,

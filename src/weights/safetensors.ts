@@ -96,7 +96,9 @@ export interface StoredTensor {
 }
 
 /** The tensors of a small file, by name. Throws `invalid-model` and `integrity`; `where` is the file, for messages. */
-export function parseSafetensors(file: Uint8Array, where = "safetensors"): Map<string, StoredTensor> {
+export function parseSafetensors(content: Uint8Array, where = "safetensors"): Map<string, StoredTensor> {
+  // Node's Buffer is a Uint8Array whose slice() does not copy: everything below must see a plain one.
+  const file = new Uint8Array(content.buffer, content.byteOffset, content.length);
   const length = readHeaderLength(file.subarray(0, LENGTH_BYTES), where);
   const start = LENGTH_BYTES + length;
   if (file.length < start) throw truncated(where, `the header ends after ${file.length - LENGTH_BYTES} bytes`);

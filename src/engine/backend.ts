@@ -1,20 +1,20 @@
 /** Where a model's parts run: our kernels, or onnxruntime-web. Both run the same graphs and load the same tensors. */
-import type { Graph } from "./graph/ops.ts";
-import { elementCount } from "./graph/ops.ts";
-import { MixdqError, throwIfAborted } from "./errors.ts";
-import { GpuContext } from "./gpu/context.ts";
-import { requestDevice } from "./gpu/device.ts";
-import { Executor, type Inputs, type RunOptions } from "./gpu/executor.ts";
-import { WeightStore } from "./gpu/store.ts";
-import { chooseKernels, type KernelChoice } from "./gpu/tuner.ts";
-import { describePlan, makePlan, type Plan } from "./plan/plan.ts";
-import { debug } from "./debug.ts";
-import type { Backend, Precision } from "./types.ts";
-import { toFloat16, toFloat32 } from "./weights/convert.ts";
-import type { ModelFiles } from "./weights/files.ts";
-import { streamComponent } from "./weights/folder.ts";
+import type { Graph } from "../graph/ops.ts";
+import { elementCount } from "../graph/ops.ts";
+import { MixdqError, throwIfAborted } from "../errors.ts";
+import { GpuContext } from "../gpu/context.ts";
+import { requestDevice } from "../gpu/device.ts";
+import { Executor, type Inputs, type RunOptions } from "../gpu/executor.ts";
+import { WeightStore } from "../gpu/store.ts";
+import { chooseKernels, type KernelChoice } from "../gpu/tuner.ts";
+import { describePlan, makePlan, type Plan } from "../plan/plan.ts";
+import { debug } from "../debug.ts";
+import type { Backend, Precision } from "../types.ts";
+import { toFloat16, toFloat32 } from "../weights/convert.ts";
+import type { ModelFiles } from "../weights/files.ts";
+import { streamComponent } from "../weights/folder.ts";
 
-export type { RunOptions } from "./gpu/executor.ts";
+export type { RunOptions } from "../gpu/executor.ts";
 
 /** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
 export interface Component {
@@ -181,7 +181,7 @@ class OrtRuntime implements Runtime {
   }
 
   async load(options: LoadOptions): Promise<Component> {
-    const { createOrtRunner } = await import("./ort/session.ts");
+    const { createOrtRunner } = await import("../ort/session.ts");
     const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
     // WebAssembly has no 16-bit arithmetic: it would widen every weight again.
     const float = provider === "webgpu" ? weightTypeOf(options.precision) : "f32";

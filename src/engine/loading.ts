@@ -1,15 +1,15 @@
 /** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
-import { debug, debugLevel, describeValues } from "./debug.ts";
+import { debug, debugLevel, describeValues } from "../debug.ts";
 import type { Component, LoadOptions, Runtime, RunOptions } from "./backend.ts";
-import { buildUNet, type UNetShape } from "./diffusion/unet.ts";
-import { buildVaeDecoder } from "./diffusion/vae.ts";
-import { elementCount, type Graph } from "./graph/ops.ts";
-import { summarize } from "./gpu/profiler.ts";
+import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
+import { buildVaeDecoder } from "../diffusion/vae.ts";
+import { elementCount, type Graph } from "../graph/ops.ts";
+import { summarize } from "../gpu/profiler.ts";
 import type { ModelDescription } from "./model.ts";
 import type { Stages } from "./stages.ts";
-import { buildTextEncoder } from "./text/encoder.ts";
-import type { LoadProgress, Precision } from "./types.ts";
-import type { ModelFiles } from "./weights/files.ts";
+import { buildTextEncoder } from "../text/encoder.ts";
+import type { LoadProgress, Precision } from "../types.ts";
+import type { ModelFiles } from "../weights/files.ts";
 
 export interface StageOptions {
   readonly files: ModelFiles;
