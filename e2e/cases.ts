@@ -5,17 +5,19 @@
 import { GraphBuilder, slice, whole } from "../src/graph/builder.ts";
 import type { Activation, Graph, Shape, Tensor } from "../src/graph/ops.ts";
 
+type Storage = "f32" | "f16";
+
 export interface KernelCase {
   readonly name: string;
-  readonly build: (dtype: "f32" | "f16") => Graph;
+  readonly build: (dtype: Storage, stream?: Storage) => Graph;
   /** Scales the random inputs and weights: large, tiny. */
   readonly magnitude?: number;
 }
 
 const graph =
   (name: string, body: (g: GraphBuilder) => Tensor) =>
-  (dtype: "f32" | "f16"): Graph => {
-    const g = new GraphBuilder(name, dtype);
+  (dtype: Storage, stream = dtype): Graph => {
+    const g = new GraphBuilder(name, dtype, stream);
     g.output("y", body(g));
     return g.finish();
   };
@@ -192,7 +194,7 @@ export const CASES: readonly KernelCase[] = [
   {
     name: "affine on padded channels",
     build: graph("affine", (g) =>
-      g.unary("range", g.conv2d("conv", g.input("x", [1, 5, 3, 8]), 3), { name: "affine", scale: 2, shift: -1 }),
+      g.unary("range", g.conv2d("conv", g.input("x", [1, 5, 3, 8]), 3), { name: "affine", scale: -0.5, shift: 0.25 }),
     ),
   },
 ];

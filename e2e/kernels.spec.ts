@@ -14,12 +14,15 @@ import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";
 const TOLERANCE = { f32: 1e-5, f16: 2 ** -11 + 1e-5 };
 
 const FORMS = [
-  { kernels: "direct", dtype: "f32", shaderF16: false },
-  { kernels: "direct", dtype: "f16", shaderF16: true },
-  { kernels: "direct", dtype: "f16", shaderF16: false },
-  { kernels: "tiled", dtype: "f32", shaderF16: false },
-  { kernels: "tiled", dtype: "f16", shaderF16: true },
-  { kernels: "tiled", dtype: "f16", shaderF16: false },
+  { kernels: "direct", dtype: "f16", stream: "f32", shaderF16: true },
+  { kernels: "direct", dtype: "f16", stream: "f32", shaderF16: false },
+  { kernels: "tiled", dtype: "f16", stream: "f32", shaderF16: true },
+  { kernels: "direct", dtype: "f32", stream: "f32", shaderF16: false },
+  { kernels: "direct", dtype: "f16", stream: "f16", shaderF16: true },
+  { kernels: "direct", dtype: "f16", stream: "f16", shaderF16: false },
+  { kernels: "tiled", dtype: "f32", stream: "f32", shaderF16: false },
+  { kernels: "tiled", dtype: "f16", stream: "f16", shaderF16: true },
+  { kernels: "tiled", dtype: "f16", stream: "f16", shaderF16: false },
 ] as const;
 
 describe.each(["lavapipe", "swiftshader"] as const)("on %s", (adapter) => {
@@ -31,20 +34,23 @@ describe.each(["lavapipe", "swiftshader"] as const)("on %s", (adapter) => {
 
   // SwiftShader has no f16 and is slow with workgroup memory: there one form of each storage is enough.
   const forms = FORMS.filter(({ shaderF16 }) => hasF16 || !shaderF16);
-  describe.each(forms)("$kernels kernels, $dtype, shader-f16 $shaderF16", ({ kernels, dtype, shaderF16 }) => {
-    let context: GpuContext;
-    beforeAll(async () => {
-      context = new GpuContext(await requestDevice(gpu, { shaderF16 }), kernels === "tiled" ? TILED : SIMPLE);
-      expect(context.caps.shaderF16, "a lost shader-f16 must not pass unnoticed").toBe(shaderF16);
-    });
-    afterAll(() => context.destroy());
+  describe.each(forms)(
+    "$kernels kernels, $dtype with $stream between blocks, shader-f16 $shaderF16",
+    ({ kernels, dtype, stream, shaderF16 }) => {
+      let context: GpuContext;
+      beforeAll(async () => {
+        context = new GpuContext(await requestDevice(gpu, { shaderF16 }), kernels === "tiled" ? TILED : SIMPLE);
+        expect(context.caps.shaderF16, "a lost shader-f16 must not pass unnoticed").toBe(shaderF16);
+      });
+      afterAll(() => context.destroy());
 
-    test.each(CASES)("$name equals its twin", async ({ build, magnitude }) => {
-      const graph = build(dtype);
-      const data = makeData(graph, 7, dtype, magnitude);
-      const { y } = await runOnDevice(context, graph, data, dtype);
-      const { error, text } = worstError(y!, runTwin(graph, data)["y"]!);
-      expect(error, text).toBeLessThanOrEqual(TOLERANCE[dtype]);
-    });
-  });
+      test.each(CASES)("$name equals its twin", async ({ build, magnitude }) => {
+        const graph = build(dtype, stream);
+        const data = makeData(graph, 7, dtype, magnitude);
+        const { y } = await runOnDevice(context, graph, data, dtype);
+        const { error, text } = worstError(y!, runTwin(graph, data)["y"]!);
+        expect(error, text).toBeLessThanOrEqual(TOLERANCE[dtype]);
+      });
+    },
+  );
 });

@@ -26,21 +26,25 @@ export interface GraphData {
 /** Inputs and weights within +-1 (weights scaled by their fan-in), rounded to f16 where the graph stores f16. */
 export function makeData(graph: Graph, seed: number, dtype: "f32" | "f16", magnitude = 1): GraphData {
   const next = random(seed);
-  const rounded = (values: Float32Array): Float32Array => (dtype === "f16" ? fromHalf(toHalf(values)) : values);
+  const rounded = (values: Float32Array, as: string): Float32Array =>
+    as === "f16" ? fromHalf(toHalf(values)) : values;
   const inputs: Record<string, Float32Array | Uint32Array> = {};
   for (const [name, { shape, dtype: type }] of Object.entries(graph.inputs)) {
     const count = elementCount(shape);
     inputs[name] =
       type === "u32"
         ? Uint32Array.from({ length: count }, () => Math.floor(next() * 5))
-        : rounded(Float32Array.from({ length: count }, () => (next() * 2 - 1) * magnitude));
+        : rounded(
+            Float32Array.from({ length: count }, () => (next() * 2 - 1) * magnitude),
+            type,
+          );
   }
   const weights = new Map<string, Float32Array>();
   for (const { name, shape } of graph.weights) {
     const fanIn = shape.length > 1 ? elementCount(shape.slice(1)) : 1;
     const scale = Math.min(1, Math.sqrt(3 / fanIn)) * (shape.length > 1 ? magnitude : 1);
     const values = Float32Array.from({ length: elementCount(shape) }, () => (next() * 2 - 1) * scale);
-    weights.set(name, shape.length > 1 ? rounded(values) : values);
+    weights.set(name, shape.length > 1 ? rounded(values, dtype) : values);
   }
   return { inputs, weights };
 }

@@ -16,7 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;
   let q_first = (image * TQ + row) * QS + QO + head * D4;
-  for (var c = 0u; c < D4; c++) { query[c] = load_act(q[q_first + c]) * scale(); }
+  for (var c = 0u; c < D4; c++) { query[c] = load_in(q[q_first + c]) * scale(); }
 
   var greatest = LOWEST;
   var total = 0.0;
@@ -24,15 +24,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let k_first = (image * TK + key) * KS + KO + head * D4;
     let v_first = (image * TK + key) * VS + VO + head * D4;
     var score = 0.0;
-    for (var c = 0u; c < D4; c++) { score += dot(query[c], load_act(k[k_first + c])); }
+    for (var c = 0u; c < D4; c++) { score += dot(query[c], load_in(k[k_first + c])); }
     let now = max(greatest, score);
     let fade = exp2(greatest - now);
     let weight = exp2(score - now);
     greatest = now;
     total = total * fade + weight;
-    for (var c = 0u; c < D4; c++) { sum[c] = sum[c] * fade + weight * load_act(v[v_first + c]); }
+    for (var c = 0u; c < D4; c++) { sum[c] = sum[c] * fade + weight * load_in(v[v_first + c]); }
   }
 
   let y_first = (image * TQ + row) * HEADS * D4 + head * D4;
-  for (var c = 0u; c < D4; c++) { y[y_first + c] = store_act(sum[c] / total); }
+  for (var c = 0u; c < D4; c++) { y[y_first + c] = store_out(sum[c] / total); }
 }

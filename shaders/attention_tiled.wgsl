@@ -46,8 +46,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var a = vec4<f32>();
         var b = vec4<f32>();
         if (c < D4) {
-          a = load_act(q[(image * TQ + row) * QS + QO + head * D4 + c]) * scale();
-          b = load_act(k[(image * TK + key) * KS + KO + head * D4 + c]);
+          a = load_in(q[(image * TQ + row) * QS + QO + head * D4 + c]) * scale();
+          b = load_in(k[(image * TK + key) * KS + KO + head * D4 + c]);
         }
         stage_q[slot % CHUNK * 32u + slot / CHUNK] = a;
         stage_kv[slot % CHUNK * 32u + slot / CHUNK] = b;
@@ -96,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let c = part + step * CHUNK + slot % CHUNK;
         let key = min(key_first + slot / CHUNK, TK - 1u);
         var b = vec4<f32>();
-        if (c < D4) { b = load_act(v[(image * TK + key) * VS + VO + head * D4 + c]); }
+        if (c < D4) { b = load_in(v[(image * TK + key) * VS + VO + head * D4 + c]); }
         stage_kv[slot % CHUNK * 32u + slot / CHUNK] = b;
       }
       workgroupBarrier();
@@ -119,7 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var step = 0u; step < STEPS; step++) {
       let c = part + step * CHUNK + tc;
       if (row < TQ && c < min(part + DV4, D4)) {
-        y[((image * TQ + row) * HEADS + head) * D4 + c] = store_act(sum[step * 4u + i] / whole);
+        y[((image * TQ + row) * HEADS + head) * D4 + c] = store_out(sum[step * 4u + i] / whole);
       }
     }
   }

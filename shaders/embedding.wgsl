@@ -6,7 +6,7 @@
 @group(0) @binding(0) var<storage, read> ids: array<u32>;
 @group(0) @binding(1) var<storage, read> table: array<wgt4>;
 @group(0) @binding(2) var<storage, read> positions: array<wgt4>;
-@group(0) @binding(3) var<storage, read_write> y: array<act4>;
+@group(0) @binding(3) var<storage, read_write> y: array<out4>;
 
 override ROWS: u32; // B TOKENS
 override TOKENS: u32;
@@ -17,5 +17,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = id.x / C4;
   let c = id.x % C4;
   if (row >= ROWS) { return; }
-  y[row * C4 + c] = store_act(load_wgt(table[ids[row] * C4 + c]) + load_wgt(positions[row % TOKENS * C4 + c]));
+  y[row * C4 + c] = store_out(load_wgt(table[ids[row] * C4 + c]) + load_wgt(positions[row % TOKENS * C4 + c]));
 }

@@ -3,9 +3,9 @@
 
 #import storage
 
-@group(0) @binding(0) var<storage, read> x: array<act4>;
+@group(0) @binding(0) var<storage, read> x: array<in4>;
 @group(0) @binding(1) var<storage, read> index: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<act4>;
+@group(0) @binding(2) var<storage, read_write> y: array<out4>;
 
 override BATCH: u32;
 override TOKENS: u32;
@@ -16,5 +16,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let b = id.x / C4;
   let c = id.x % C4;
   if (b >= BATCH) { return; }
-  y[b * C4 + c] = x[(b * TOKENS + min(index[b], TOKENS - 1u)) * C4 + c];
+  y[b * C4 + c] = store_out(load_in(x[(b * TOKENS + min(index[b], TOKENS - 1u)) * C4 + c]));
 }

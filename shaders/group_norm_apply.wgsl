@@ -10,7 +10,7 @@
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> stats: array<vec2<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<act4>;
+@group(0) @binding(5) var<storage, read_write> y: array<out4>;
 
 override EPS: f32;
 
@@ -54,6 +54,6 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     let s2 = merged[g.z];
     let s3 = merged[g.w];
     let normal = (load_x(pixel, quad) - vec4<f32>(s0.x, s1.x, s2.x, s3.x)) * vec4<f32>(s0.y, s1.y, s2.y, s3.y);
-    y[pixel * quads + quad] = store_act(activate(normal * weight[quad] + bias[quad]));
+    y[pixel * quads + quad] = store_out(activate(normal * weight[quad] + bias[quad]));
   }
 }

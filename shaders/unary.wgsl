@@ -4,8 +4,8 @@
 #import storage
 #import activation
 
-@group(0) @binding(0) var<storage, read> x: array<act4>;
-@group(0) @binding(1) var<storage, read_write> y: array<act4>;
+@group(0) @binding(0) var<storage, read> x: array<in4>;
+@group(0) @binding(1) var<storage, read_write> y: array<out4>;
 
 override QUADS: u32;
 override SCALE: f32 = 1.0;
@@ -15,12 +15,12 @@ override SHIFT: f32 = 0.0;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
   let i = (group.y * groups.x + group.x) * 64u + local;
   if (i >= QUADS) { return; }
-  var v = load_act(x[i]);
+  var v = load_in(x[i]);
 #ifdef SOFT_CLAMP
   v = 3.0 * tanh(clamp(v / 3.0, vec4<f32>(-10.0), vec4<f32>(10.0))); // tanh overflows on some drivers; 10 is already 1
 #endif
 #ifdef AFFINE
   v = SCALE * v + SHIFT;
 #endif
-  y[i] = store_act(activate(v));
+  y[i] = store_out(activate(v));
 }

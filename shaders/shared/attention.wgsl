@@ -2,10 +2,10 @@
 
 #import storage
 
-@group(0) @binding(0) var<storage, read> q: array<act4>;
-@group(0) @binding(1) var<storage, read> k: array<act4>;
-@group(0) @binding(2) var<storage, read> v: array<act4>;
-@group(0) @binding(3) var<storage, read_write> y: array<act4>;
+@group(0) @binding(0) var<storage, read> q: array<in4>;
+@group(0) @binding(1) var<storage, read> k: array<in4>;
+@group(0) @binding(2) var<storage, read> v: array<in4>;
+@group(0) @binding(3) var<storage, read_write> y: array<out4>;
 
 override TQ: u32; // queries per image
 override TK: u32; // keys per image

@@ -8,21 +8,21 @@
 #import storage
 #import activation
 
-@group(0) @binding(0) var<storage, read> x: array<act4>;
+@group(0) @binding(0) var<storage, read> x: array<in4>;
 #ifdef SKIP
-@group(0) @binding(1) var<storage, read> x2: array<act4>;
+@group(0) @binding(1) var<storage, read> x2: array<in4>;
 #endif
 @group(0) @binding(2) var<storage, read> w: array<wgt4>;
 #ifdef BIAS
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
 #endif
 #ifdef ROW_BIAS
-@group(0) @binding(4) var<storage, read> row_bias: array<act4>;
+@group(0) @binding(4) var<storage, read> row_bias: array<out4>;
 #endif
 #ifdef RESIDUAL
-@group(0) @binding(5) var<storage, read> residual: array<act4>;
+@group(0) @binding(5) var<storage, read> residual: array<out4>;
 #endif
-@group(0) @binding(6) var<storage, read_write> y: array<act4>;
+@group(0) @binding(6) var<storage, read_write> y: array<out4>;
 
 override ROWS: u32; // output pixels, B OH OW
 override N4: u32; // output quads
@@ -76,9 +76,9 @@ fn pixel_under(win: Window, tap: u32) -> i32 {
 // Four input channels of a pixel; c counts quads over x and then x2.
 fn load_x(pixel: u32, c: u32) -> vec4<f32> {
 #ifdef SKIP
-  if (c >= C4) { return load_act(x2[pixel * S4 + c - C4]); }
+  if (c >= C4) { return load_in(x2[pixel * S4 + c - C4]); }
 #endif
-  return load_act(x[pixel * C4 + c]);
+  return load_in(x[pixel * C4 + c]);
 }
 
 fn finish(m: u32, n4: u32, sum: vec4<f32>) {
@@ -87,12 +87,12 @@ fn finish(m: u32, n4: u32, sum: vec4<f32>) {
   v += bias[n4];
 #endif
 #ifdef ROW_BIAS
-  v += load_act(row_bias[m / PIXELS * N4 + n4]);
+  v += load_out(row_bias[m / PIXELS * N4 + n4]);
 #endif
 #ifdef RESIDUAL
-  v += load_act(residual[m * N4 + n4]);
+  v += load_out(residual[m * N4 + n4]);
 #endif
-  y[m * N4 + n4] = store_act(activate(v));
+  y[m * N4 + n4] = store_out(activate(v));
 }
 
 // GEGLU (Shazeer 2020, arXiv 2002.05202): weight rows and biases come interleaved, four of the value, four of its gate.
@@ -104,6 +104,6 @@ fn finish_gated(m: u32, n4: u32, value: vec4<f32>, gate: vec4<f32>) {
   v += bias[2u * n4];
   g += bias[2u * n4 + 1u];
 #endif
-  y[m * N4 + n4] = store_act(v * gelu(g));
+  y[m * N4 + n4] = store_out(v * gelu(g));
 #endif
 }

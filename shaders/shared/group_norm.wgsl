@@ -1,8 +1,8 @@
 // What both halves of group normalisation share: input, sizes, and which lanes of a quad belong to a group.
 
-@group(0) @binding(0) var<storage, read> x: array<act4>;
+@group(0) @binding(0) var<storage, read> x: array<in4>;
 #ifdef SKIP
-@group(0) @binding(1) var<storage, read> x2: array<act4>;
+@group(0) @binding(1) var<storage, read> x2: array<in4>;
 #endif
 
 override PIXELS: u32; // of one image
@@ -15,9 +15,9 @@ override RUNS: u32;
 
 fn load_x(pixel: u32, quad: u32) -> vec4<f32> {
 #ifdef SKIP
-  if (quad >= C4) { return load_act(x2[pixel * S4 + quad - C4]); }
+  if (quad >= C4) { return load_in(x2[pixel * S4 + quad - C4]); }
 #endif
-  return load_act(x[pixel * C4 + quad]);
+  return load_in(x[pixel * C4 + quad]);
 }
 
 // 1 for the channels of the quad that belong to the group.

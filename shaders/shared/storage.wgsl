@@ -1,33 +1,40 @@
 // How four consecutive channels are stored, and their way into f32 arithmetic and back.
-//   ACT_F16 / WGT_F16                vec4<f16>, on devices with shader-f16
-//   ACT_F16_PACKED / WGT_F16_PACKED  the same bytes read as two u32, on devices without
-//   neither                          vec4<f32>
+//   in4   what a kernel reads: IN_F16 or f32        out4  what it writes, and what is added to that: OUT_F16 or f32
+//   wgt4  its weight matrix: WGT_F16 or f32
+// 16-bit floats are vec4<f16> with SHADER_F16; without, the same bytes are read as two u32.
 
-#ifdef ACT_F16
-alias act4 = vec4<f16>;
-fn load_act(v: act4) -> vec4<f32> { return vec4<f32>(v); }
-fn store_act(v: vec4<f32>) -> act4 { return vec4<f16>(v); }
+#ifdef SHADER_F16
+alias half4 = vec4<f16>;
+fn from_half(v: half4) -> vec4<f32> { return vec4<f32>(v); }
+fn to_half(v: vec4<f32>) -> half4 { return vec4<f16>(v); }
 #else
-#ifdef ACT_F16_PACKED
-alias act4 = vec2<u32>;
-fn load_act(v: act4) -> vec4<f32> { return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y)); }
-fn store_act(v: vec4<f32>) -> act4 { return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw)); }
-#else
-alias act4 = vec4<f32>;
-fn load_act(v: act4) -> vec4<f32> { return v; }
-fn store_act(v: vec4<f32>) -> act4 { return v; }
+alias half4 = vec2<u32>;
+fn from_half(v: half4) -> vec4<f32> { return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y)); }
+fn to_half(v: vec4<f32>) -> half4 { return vec2<u32>(pack2x16float(v.xy), pack2x16float(v.zw)); }
 #endif
+
+#ifdef IN_F16
+alias in4 = half4;
+fn load_in(v: in4) -> vec4<f32> { return from_half(v); }
+#else
+alias in4 = vec4<f32>;
+fn load_in(v: in4) -> vec4<f32> { return v; }
+#endif
+
+#ifdef OUT_F16
+alias out4 = half4;
+fn load_out(v: out4) -> vec4<f32> { return from_half(v); }
+fn store_out(v: vec4<f32>) -> out4 { return to_half(v); }
+#else
+alias out4 = vec4<f32>;
+fn load_out(v: out4) -> vec4<f32> { return v; }
+fn store_out(v: vec4<f32>) -> out4 { return v; }
 #endif
 
 #ifdef WGT_F16
-alias wgt4 = vec4<f16>;
-fn load_wgt(v: wgt4) -> vec4<f32> { return vec4<f32>(v); }
-#else
-#ifdef WGT_F16_PACKED
-alias wgt4 = vec2<u32>;
-fn load_wgt(v: wgt4) -> vec4<f32> { return vec4<f32>(unpack2x16float(v.x), unpack2x16float(v.y)); }
+alias wgt4 = half4;
+fn load_wgt(v: wgt4) -> vec4<f32> { return from_half(v); }
 #else
 alias wgt4 = vec4<f32>;
 fn load_wgt(v: wgt4) -> vec4<f32> { return v; }
-#endif
 #endif

@@ -34,7 +34,7 @@ export function resnet(
   const residual =
     width === channels && !skip
       ? x
-      : g.conv2d(`${path}.conv_shortcut`, x, channels, { kernel: 1, ...(skip && { skip }) });
+      : g.conv2d(`${path}.conv_shortcut`, x, channels, { kernel: 1, stream: true, ...(skip && { skip }) });
   return g.conv2d(`${path}.conv2`, second, channels, { residual });
 }
 
@@ -60,6 +60,7 @@ export function transformer(g: GraphBuilder, path: string, x: Tensor, options: T
     `${path}.proj_in`,
     g.groupNorm(`${path}.norm`, x, { groups: options.groups, eps: TRANSFORMER_NORM_EPS }),
     channels,
+    { stream: true },
   );
   for (let i = 0; i < options.depth; i++) h = transformerBlock(g, `${path}.transformer_blocks.${i}`, h, options);
   return g.linear(`${path}.proj_out`, h, channels, { residual: x });

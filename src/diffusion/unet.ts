@@ -180,7 +180,7 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
   const { batch, height, width, tokens } = shape;
   const { blockOutChannels: channels, groups, eps } = unet;
   const count = channels.length;
-  const g = new GraphBuilder(where, dtype);
+  const g = new GraphBuilder(where, dtype, "f32");
   const sample = g.input("sample", [batch, height, width, unet.inChannels]);
   const encoderHiddenStates = g.input("encoder_hidden_states", [batch, 1, tokens, unet.crossAttentionDim]);
   const timeEmbedding = g.unary("time_embedding.act", embedTime(g, unet, batch), { name: "silu" });
@@ -188,7 +188,7 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
   const attend = (path: string, x: Tensor, depth: number, block: number, onlyCrossAttention: boolean): Tensor =>
     transformer(g, path, x, { depth, heads: unet.heads[block]!, groups, encoderHiddenStates, onlyCrossAttention });
 
-  let x = g.conv2d("conv_in", sample, channels[0]!);
+  let x = g.conv2d("conv_in", sample, channels[0]!, { stream: true });
   const skips = [x];
   for (let block = 0; block < count; block++) {
     const path = `down_blocks.${block}`;
@@ -208,6 +208,7 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
       x = g.conv2d(`${path}.downsamplers.0.conv`, x, channels[block]!, {
         stride: 2,
         padding: unet.downsamplePadding,
+        stream: true,
       });
       skips.push(x);
     }
@@ -243,12 +244,12 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
     }
     if (up < count - 1) {
       const next = skips.at(-1)!.shape; // odd sizes: enlarge to the next skip connection's size
-      x = g.conv2d(`${path}.upsamplers.0.conv`, x, channels[block]!, { upsampleTo: [next[1], next[2]] });
+      x = g.conv2d(`${path}.upsamplers.0.conv`, x, channels[block]!, { upsampleTo: [next[1], next[2]], stream: true });
     }
   }
 
   const normed = g.groupNorm("conv_norm_out", x, { groups, eps, activation: "silu" });
-  g.output("out_sample", g.conv2d("conv_out", normed, unet.outChannels));
+  g.output("out_sample", g.conv2d("conv_out", normed, unet.outChannels, { stream: true }));
   return g.finish();
 }
 
@@ -268,6 +269,7 @@ function embedTime(g: GraphBuilder, unet: UNetConfig, batch: number): Tensor {
       g.linear(`${path}.linear_1`, x, unet.timeEmbedDim, { activation: "silu" }),
       unet.timeEmbedDim,
       {
+        stream: true,
         ...(residual && { residual }),
       },
     );

@@ -63,8 +63,7 @@ export function assembleShader(
   const constants = Object.entries(defines).flatMap(([key, value]) =>
     value === true ? [] : [`const ${key} = ${value}u;`],
   );
-  const needsF16 = "ACT_F16" in defines || "WGT_F16" in defines;
-  const code = [...(needsF16 ? ["enable f16;"] : []), ...constants, body].join("\n");
+  const code = [...("SHADER_F16" in defines ? ["enable f16;"] : []), ...constants, body].join("\n");
   const sizes = [...code.matchAll(OVERRIDE)].map(([, size, type, fallback]) => ({
     name: size!,
     type: type as "u32" | "f32",

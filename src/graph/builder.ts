@@ -22,6 +22,8 @@ export interface LinearOptions {
   bias?: boolean;
   activation?: Activation;
   residual?: Tensor;
+  /** The result is part of the residual stream; with a residual it always is. */
+  stream?: boolean;
 }
 
 export interface ConvOptions {
@@ -36,11 +38,14 @@ export interface ConvOptions {
   residual?: Tensor;
   activation?: Activation;
   bias?: boolean;
+  /** The result is part of the residual stream; with a residual it always is. */
+  stream?: boolean;
 }
 
 export class GraphBuilder {
   readonly #name: string;
   readonly #dtype: "f32" | "f16";
+  readonly #stream: "f32" | "f16";
   readonly #ops: Op[] = [];
   readonly #inputs: Record<string, Tensor> = {};
   readonly #outputs: Record<string, Tensor> = {};
@@ -48,10 +53,14 @@ export class GraphBuilder {
   #aliases: (name: string) => readonly string[] = () => [];
   #count = 0;
 
-  /** `dtype` is how activations are stored. */
-  constructor(name: string, dtype: "f32" | "f16") {
+  /**
+   * `dtype` is how activations are stored; `stream` how inputs and the residual stream are (whatever is added up from
+   * block to block: an error there is never forgotten). Default: as activations.
+   */
+  constructor(name: string, dtype: "f32" | "f16", stream: "f32" | "f16" = dtype) {
     this.#name = name;
     this.#dtype = dtype;
+    this.#stream = stream;
   }
 
   /** Names under which older checkpoints keep a weight, asked for each weight that is declared from here on. */
@@ -59,7 +68,7 @@ export class GraphBuilder {
     this.#aliases = of;
   }
 
-  input(name: string, shape: Shape, dtype: DType = this.#dtype): Tensor {
+  input(name: string, shape: Shape, dtype: DType = this.#stream): Tensor {
     return (this.#inputs[name] = this.#tensor(name, shape, dtype));
   }
 
@@ -87,13 +96,14 @@ export class GraphBuilder {
     path: string,
     x: Tensor,
     layers: readonly { path: string; n: number }[],
-    { bias = true, activation = "none", residual }: LinearOptions = {},
+    { bias = true, activation = "none", residual, stream = false }: LinearOptions = {},
   ): Tensor {
     const [batch, height, width, k] = x.shape;
     const total = layers.reduce((sum, layer) => sum + layer.n, 0);
     this.#quads(path, "input channels", k);
     for (const { path: part, n } of layers) this.#quads(part, "output channels", n);
-    const y = this.#tensor(path, [batch, height, width, activation === "geglu" ? total / 2 : total]);
+    const outChannels = activation === "geglu" ? total / 2 : total;
+    const y = this.#tensor(path, [batch, height, width, outChannels], this.#resultType(residual, stream));
     if (activation === "geglu") this.#quads(path, "gated channels", total / 2);
     if (residual && activation === "geglu") this.#fail(path, "a residual", "none with geglu");
     if (residual) this.#same(path, "residual", residual.shape, y.shape);
@@ -117,6 +127,7 @@ export class GraphBuilder {
       residual,
       activation = "none",
       bias = true,
+      stream = false,
     } = options;
     const [batch, height, width, k1] = x.shape;
     let inputSize: readonly [number, number] = [height, width];
@@ -136,8 +147,14 @@ export class GraphBuilder {
     const k = k1 + (skip ? skip.shape[3] : 0);
     const outSize = (size: number): number =>
       padding === "end" ? Math.floor(size / stride) : Math.ceil(size / stride);
-    const y = this.#tensor(path, [batch, outSize(inputSize[0]), outSize(inputSize[1]), n]);
+    const y = this.#tensor(
+      path,
+      [batch, outSize(inputSize[0]), outSize(inputSize[1]), n],
+      this.#resultType(residual, stream),
+    );
     if (rowBias) this.#same(path, "row bias", rowBias.shape, [batch, 1, 1, n]);
+    if (skip) this.#alike(path, x, skip);
+    if (rowBias) this.#alike(path, y, rowBias);
     if (residual) this.#same(path, "residual", residual.shape, y.shape);
     this.#ops.push({
       kind: "conv2d",
@@ -170,6 +187,7 @@ export class GraphBuilder {
   ): Tensor {
     const [batch, height, width, c1] = x.shape;
     if (skip) this.#same(path, "skip connection", skip.shape.slice(0, 3), x.shape.slice(0, 3));
+    if (skip) this.#alike(path, x, skip);
     const channels = c1 + (skip ? skip.shape[3] : 0);
     this.#quads(path, "channels", c1);
     this.#quads(path, "channels", channels);
@@ -212,6 +230,8 @@ export class GraphBuilder {
       if (slice.tensor.shape[0] !== batch)
         this.#fail(path, `batch ${slice.tensor.shape[0]} in ${what}`, `${batch} as in q`);
     }
+    this.#alike(path, q.tensor, k.tensor);
+    this.#alike(path, k.tensor, v.tensor);
     this.#same(path, "token grid of v", v.tensor.shape.slice(0, 3), k.tensor.shape.slice(0, 3));
     const y = this.#tensor(path, [batch, height, width, q.channels]);
     this.#ops.push({ kind: "attention", path, q, k, v, heads, causal, y });
@@ -254,19 +274,23 @@ export class GraphBuilder {
 
   /** x [B, 1, T, C], index [B, 1, 1, 1] u32 -> [B, 1, 1, C]. */
   gather(path: string, x: Tensor, index: Tensor): Tensor {
-    const y = this.#tensor(path, [x.shape[0], 1, 1, x.shape[3]]);
+    const y = this.#tensor(path, [x.shape[0], 1, 1, x.shape[3]], x.dtype);
     this.#ops.push({ kind: "gather", path, x, index, y });
     return y;
   }
 
   unary(path: string, x: Tensor, fn: UnaryOp["fn"]): Tensor {
-    const y = this.#tensor(path, x.shape);
+    const y = this.#tensor(path, x.shape, x.dtype);
     this.#ops.push({ kind: "unary", path, x, fn, y });
     return y;
   }
 
   #tensor(name: string, shape: Shape, dtype: DType = this.#dtype): Tensor {
     return { id: this.#count++, name, shape, dtype };
+  }
+
+  #resultType(residual: Tensor | undefined, stream: boolean): DType {
+    return residual?.dtype ?? (stream ? this.#stream : this.#dtype);
   }
 
   #weight(name: string, shape: readonly number[]): Weight {
@@ -293,6 +317,11 @@ export class GraphBuilder {
   #same(path: string, what: string, got: readonly number[], expected: readonly number[]): void {
     if (got.length !== expected.length || got.some((size, axis) => size !== expected[axis]))
       this.#fail(path, `${what} of shape [${got.join(", ")}]`, `[${expected.join(", ")}]`);
+  }
+
+  /** Kernels read what belongs together in one storage type. */
+  #alike(path: string, a: Tensor, b: Tensor): void {
+    if (a.dtype !== b.dtype) this.#fail(path, `${b.name} stored as ${b.dtype}`, `${a.dtype} as ${a.name}`);
   }
 
   #fail(path: string, got: string, expected: string): never {

@@ -22,7 +22,11 @@ export const attention: Kernel<AttentionOp> = {
       KO: k.offset / 4,
       VO: v.offset / 4,
     };
-    const defines = { ...storageDefines(caps, y.dtype), ...(causal && { CAUSAL: true as const }), D4: d4 };
+    const defines = {
+      ...storageDefines(caps, { in: q.tensor.dtype, out: y.dtype }),
+      ...(causal && { CAUSAL: true as const }),
+      D4: d4,
+    };
     const shared = {
       path,
       kind: "attention",

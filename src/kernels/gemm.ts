@@ -79,7 +79,7 @@ export const linear: Kernel<LinearOp> = {
           k: x.shape[3],
           activation,
           defines: {
-            ...storageDefines(context.caps, x.dtype, context.weightType),
+            ...storageDefines(context.caps, { in: x.dtype, out: y.dtype, weights: context.weightType }),
             ...(biases.length > 0 && { BIAS: true }),
             ...(residual && { RESIDUAL: true }),
           },
@@ -151,7 +151,7 @@ export const conv2d: Kernel<Conv2dOp> = {
           k: kernel * kernel * (x.shape[3] + (x2 ? x2.shape[3] : 0)),
           activation,
           defines: {
-            ...storageDefines(context.caps, x.dtype, context.weightType),
+            ...storageDefines(context.caps, { in: x.dtype, out: y.dtype, weights: context.weightType }),
             ...(!pointwise && { CONV: true }),
             ...(kernel === 3 && { CONV3: true }),
             ...(stride === 2 && { STRIDE2: true }),

@@ -88,13 +88,17 @@ export const quads = (channels: number): number => Math.ceil(channels / 4);
 /** Pixels of a tensor: batch x height x width. */
 export const pixels = ({ shape }: Tensor): number => shape[0] * shape[1] * shape[2];
 
-/** The `ACT_*` and `WGT_*` defines of shaders/shared/storage.wgsl. */
-export function storageDefines(caps: DeviceCaps, activations: DType, weights?: "f32" | "f16"): Record<string, true> {
-  const suffix = caps.shaderF16 ? "F16" : "F16_PACKED";
-  return {
-    ...(activations === "f16" && { [`ACT_${suffix}`]: true }),
-    ...(weights === "f16" && { [`WGT_${suffix}`]: true }),
+/** The defines of shaders/shared/storage.wgsl: how a kernel's input, output and weight matrix are stored. */
+export function storageDefines(
+  caps: DeviceCaps,
+  stored: { readonly in: DType; readonly out: DType; readonly weights?: "f32" | "f16" },
+): Record<string, true> {
+  const half = {
+    ...(stored.in === "f16" && { IN_F16: true as const }),
+    ...(stored.out === "f16" && { OUT_F16: true as const }),
+    ...(stored.weights === "f16" && { WGT_F16: true as const }),
   };
+  return caps.shaderF16 && Object.keys(half).length > 0 ? { ...half, SHADER_F16: true } : half;
 }
 
 /** Workgroups for `count` items in a row, folded into two dimensions where one is too short. */

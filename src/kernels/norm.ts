@@ -21,7 +21,7 @@ export const layerNorm: Kernel<LayerNormOp> = {
         path,
         kind: "layer_norm",
         shader: "layer_norm",
-        defines: { ...storageDefines(caps, x.dtype), THREADS },
+        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS },
         constants: { ROWS: rows, C4: quads(x.shape[3]), EPS: eps },
         bindings: { x, weight: vector([weight]), bias: vector([bias]), y },
         writes: ["y"],
@@ -66,14 +66,14 @@ export const groupNorm: Kernel<GroupNormOp> = {
       RUN: run,
       RUNS: runs,
     };
-    const defines = { ...storageDefines(caps, x.dtype), ...(x2 && { SKIP: true as const }), THREADS };
+    const defines = { ...(x2 && { SKIP: true as const }), THREADS };
     const source = { x, ...(x2 && { x2 }) };
     const shared = { path, kind: "group_norm", work: batch * imagePixels * channels * 4 };
     return [
       {
         ...shared,
         shader: "group_norm_stats",
-        defines,
+        defines: { ...defines, ...storageDefines(caps, { in: x.dtype, out: "f32" }) },
         constants,
         bindings: { ...source, stats },
         writes: ["stats"],
@@ -84,6 +84,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
         shader: "group_norm_apply",
         defines: {
           ...defines,
+          ...storageDefines(caps, { in: x.dtype, out: y.dtype }),
           ...(activation === "silu" ? { SILU: true } : { LINEAR: true }),
           SLAB4: slab,
           APPLY_RUN: applyRun,
