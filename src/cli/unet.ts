@@ -1,6 +1,7 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
-import { createRuntime } from "../engine/backend.ts";
+import { createRuntime, STORAGE } from "../engine/backend.ts";
 import { Config } from "../config.ts";
+import { MixdqError } from "../errors.ts";
 import { setDebug } from "../debug.ts";
 import { buildUNet, readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
 import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
@@ -46,9 +47,10 @@ export async function unet(args: readonly string[]): Promise<void> {
     ...run,
     gpu: run.backend === "webgpu" ? await requestNodeGpu(run.adapter) : undefined,
   });
-  const dtype = run.precision === "fp32" ? "f32" : "f16";
-  const build = () => buildUNet(config, shape, "unet", dtype);
-  const component = await runtime.load({ component: "unet", files, precision: run.precision, key: "unet", build });
+  const { precision } = run;
+  const { weights: storage, activations } = STORAGE[precision];
+  const build = () => buildUNet(config, shape, "unet", activations);
+  const component = await runtime.load({ component: "unet", files, precision, storage, key: "unet", build });
   const { out_sample: output } = await component.run("unet", build, inputs);
   const { batch, height, width } = shape;
   const perImage = output!.length / batch;
@@ -61,8 +63,10 @@ export async function unet(args: readonly string[]): Promise<void> {
   );
   const data = joined(images);
   if (!data.every(Number.isFinite))
-    throw invalid(
-      `The UNet's output is not finite in ${run.precision}. Try --precision fp32; check the inputs for NaN.`,
+    throw new MixdqError(
+      "invalid-output",
+      `The UNet's output is not finite in ${run.precision}. ` +
+        (run.precision === "fp16" ? "Try --precision fp32." : "The weights are damaged: download them again."),
     );
   await writeWhole(
     out,
@@ -90,10 +94,16 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
       );
     const fits =
       tensor.shape.length === expected.length &&
-      expected.every((size, i) => typeof size === "string" || size === tensor.shape[i]);
+      expected.every((size, i) => (typeof size === "string" ? tensor.shape[i]! > 0 : size === tensor.shape[i]));
     if (!fits)
       throw invalid(`${where}: "${name}" has shape [${tensor.shape.join(", ")}], expected [${expected.join(", ")}].`);
-    return { shape: tensor.shape, data: readFloats(tensor, `${where} ${name}`) };
+    return { shape: tensor.shape, data: finite(tensor, name) };
+  };
+  const finite = (tensor: StoredTensor, name: string): Float32Array => {
+    const data = readFloats(tensor, `${where} ${name}`);
+    const broken = data.findIndex((value) => !Number.isFinite(value));
+    if (broken >= 0) throw invalid(`${where}: "${name}" holds ${data[broken]} at ${broken}, expected finite numbers.`);
+    return data;
   };
   const sample = take("sample", ["batch", config.inChannels, "height", "width"]);
   const [batch, channels, height, width] = sample.shape as [number, number, number, number];
@@ -104,7 +114,7 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
   );
   const stored = tensors.get("timestep");
   const scalar = stored && stored.shape.reduce((product, size) => product * size, 1) === 1;
-  const timesteps = scalar ? readFloats(stored, `${where} timestep`) : take("timestep", [batch]).data;
+  const timesteps = scalar ? finite(stored, "timestep") : take("timestep", [batch]).data;
   const inputs: Record<string, Float32Array> = {
     sample: joined(images),
     time_proj: projectTime(

@@ -28,7 +28,13 @@ export interface LoadOptions {
   /** Folder of the component within the model. */
   readonly component: string;
   readonly files: ModelFiles;
+  /** Which of the checkpoint's variants to prefer. */
   readonly precision: Precision;
+  /**
+   * f16: 16-bit weights, rounded where the checkpoint has more. exact: 16 bits only where the checkpoint itself has
+   * them, else 32.
+   */
+  readonly storage: "f16" | "exact";
   readonly key: string;
   readonly build: () => Graph;
   readonly signal?: AbortSignal | undefined;
@@ -58,19 +64,51 @@ export interface RuntimeOptions {
   readonly share?: boolean;
 }
 
+/** How a precision stores a network's weights and activations. */
+export const STORAGE = {
+  fp32: { weights: "exact", activations: "f32" },
+  fp16: { weights: "f16", activations: "f16" },
+} as const satisfies Record<Precision, { weights: LoadOptions["storage"]; activations: "f32" | "f16" }>;
+
 export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
   return options.backend === "webgpu" ? WebGpuRuntime.create(options) : new OrtRuntime(options.backend);
 }
 
-const weightTypeOf = (precision: Precision): "f32" | "f16" => (precision === "fp32" ? "f32" : "f16");
+/** A tensor of the checkpoint that the graph wants. */
+interface LoadedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Whether 16-bit floats hold its values exactly. */
+  readonly isHalf: boolean;
+  values(dtype: "f32" | "f16"): Float32Array | Uint16Array;
+}
 
-/** Feeds every tensor that a graph wants to `accept`, in the files' order. */
-async function streamWeights(
+/**
+ * The layers of each component. A checkpoint that holds one of them which the graph does not read belongs to another
+ * config.json, and would make a wrong picture without a word. Everything else (a VAE's encoder, position_ids) may be there.
+ */
+const LAYERS: Readonly<Record<string, RegExp>> = {
+  unet: /^(down_blocks|mid_block|up_blocks|time_embedding|add_embedding|class_embedding|encoder_hid_proj)\./,
+  vae: /^(decoder|post_quant_conv)\./,
+  text_encoder: /^(text_model\.)?encoder\.layers\./,
+  text_encoder_2: /^(text_model\.)?encoder\.layers\./,
+};
+
+function refuseUnread(component: string, name: string): false {
+  if (!LAYERS[component]?.test(name)) return false;
+  throw new MixdqError(
+    "invalid-model",
+    `${component}: the weights have ${name}, ${component}/config.json describes no such layer. Weights and config do not ` +
+      `belong together: take both from one model.`,
+  );
+}
+
+/** Every tensor that a graph wants, in the files' order, one at a time. */
+async function* streamWeights(
   { component, files, precision, signal, onBytes }: LoadOptions,
   graph: Graph,
-  wanted: (name: string) => boolean,
-  accept: (name: string, shape: readonly number[], as: (dtype: "f32" | "f16") => Float32Array | Uint16Array) => unknown,
-): Promise<void> {
+): AsyncGenerator<LoadedTensor, void, undefined> {
+  const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
   const elements = graph.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   let loaded = 0;
   const known = new Map<string, number>();
@@ -84,12 +122,17 @@ async function streamWeights(
   for await (const { name, dtype, shape, bytes } of streamComponent(files, component, {
     precision,
     ...(signal && { signal }),
-    wanted,
+    wanted: (name) => names.has(name) || refuseUnread(component, name),
     onBytes: count,
   })) {
     throwIfAborted(signal);
     const where = `${component}/${name}`;
-    await accept(name, shape, (type) => (type === "f16" ? toFloat16(bytes, dtype, where) : toFloat32(bytes, dtype)));
+    yield {
+      name,
+      shape,
+      isHalf: dtype === "F16",
+      values: (type) => (type === "f16" ? toFloat16(bytes, dtype, where) : toFloat32(bytes, dtype)),
+    };
   }
 }
 
@@ -124,27 +167,54 @@ class WebGpuRuntime implements Runtime {
   }
 
   async load(options: LoadOptions): Promise<Component> {
-    const { component, key, build, precision } = options;
+    const graph = options.build();
+    const tensors = streamWeights(options, graph);
+    try {
+      const first = await tensors.next();
+      const isHalf = options.storage === "f16" || (first.done !== true && first.value.isHalf);
+      const component = await this.#fill(options, graph, isHalf ? "f16" : "f32", first, tensors);
+      // A checkpoint that mixes formats: once more, in the one that holds them all.
+      return component ?? (await this.#fill(options, graph, "f32", undefined, streamWeights(options, graph)))!;
+    } catch (error) {
+      this.#context.assertAlive();
+      throw error;
+    } finally {
+      await tensors.return();
+    }
+  }
+
+  /** undefined where `weightType` cannot hold the weights exactly although they shall be exact. */
+  async #fill(
+    { component, key, storage }: LoadOptions,
+    graph: Graph,
+    weightType: "f32" | "f16",
+    firstTensor: IteratorResult<LoadedTensor, void> | undefined,
+    tensors: AsyncGenerator<LoadedTensor, void, undefined>,
+  ): Promise<Component | undefined> {
     const context = this.#context;
-    const weightType = weightTypeOf(precision);
     const plan = (graph: Graph): Plan => {
       const made = makePlan(graph, { caps: context.caps, limits: context.limits, weightType, share: this.#share });
       debug(2, () => describePlan(made));
       return made;
     };
-    const graph = build();
     const first = plan(graph);
     const store = await WeightStore.create(context.device, component, first.weights);
     const executors = new Map([[key, new Executor(context, first, store)]]);
     try {
       const compiled = executors.get(key)!.compile();
       compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
-      await streamWeights(options, graph, (name) => store.wants(name), store.accept.bind(store));
+      for (let next = firstTensor ?? (await tensors.next()); next.done !== true; next = await tensors.next()) {
+        const { name, shape, isHalf, values } = next.value;
+        if (storage === "exact" && weightType === "f16" && !isHalf) {
+          store.destroy();
+          return undefined;
+        }
+        await store.accept(name, shape, values);
+      }
       store.assertComplete();
       await compiled;
     } catch (error) {
       store.destroy();
-      context.assertAlive();
       throw error;
     }
     return {
@@ -184,26 +254,20 @@ class OrtRuntime implements Runtime {
     const { createOrtRunner } = await import("../ort/session.ts");
     const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
     // WebAssembly has no 16-bit arithmetic: it would widen every weight again.
-    const float = provider === "webgpu" ? weightTypeOf(options.precision) : "f32";
+    const float = provider === "webgpu" && options.storage === "f16" ? "f16" : "f32";
     const weights = new Map<string, { shape: readonly number[]; data: Float32Array | Uint16Array }>();
     const graph = options.build();
     const names = new Map(
       graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
     );
-    await streamWeights(
-      options,
-      graph,
-      (name) => names.has(name),
-      (name, shape, as) => {
-        weights.set(names.get(name)!, { shape, data: as(float) });
-      },
-    );
+    for await (const { name, shape, values } of streamWeights(options, graph))
+      weights.set(names.get(name)!, { shape, data: values(float) });
     const source = (name: string): { shape: readonly number[]; data: Float32Array | Uint16Array } => {
       const weight = weights.get(name);
       if (!weight)
         throw new MixdqError(
           "invalid-model",
-          `${options.component}: config.json asks for ${name}, the weights have no such tensor. They do not belong together.`,
+          `${options.component}: config.json asks for ${name}, the weights have no such tensor. They do not belong together: take both from one model.`,
         );
       return weight;
     };

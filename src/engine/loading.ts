@@ -1,6 +1,6 @@
 /** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
 import { debug, debugLevel, describeValues } from "../debug.ts";
-import type { Component, LoadOptions, Runtime, RunOptions } from "./backend.ts";
+import { STORAGE, type Component, type LoadOptions, type Runtime, type RunOptions } from "./backend.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
@@ -18,7 +18,7 @@ export interface StageOptions {
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
-/** Storage of activations. Text encoders are small and their outliers large: always f32. */
+/** Storage of activations. Text encoders run once a prompt and their outliers are large: always f32, weights exact. */
 const TEXT_TYPE = "f32";
 
 export async function loadStages(
@@ -26,12 +26,12 @@ export async function loadStages(
   runtime: Runtime,
   { files, precision, signal, onProgress }: StageOptions,
 ): Promise<{ stages: Stages; components: readonly Component[] }> {
-  const unetType = precision === "fp32" ? "f32" : "f16";
+  const { weights: storage, activations: unetType } = STORAGE[precision];
   const vaeType = model.vae.forceUpcast ? "f32" : unetType;
   const text = model.textEncoders.map((encoder) => {
     const { component, config, projects } = encoder;
     const build = (): Graph => buildTextEncoder(config, { batch: 1, state: model.textState, projects }, TEXT_TYPE);
-    return { component, key: "1", build };
+    return { component, storage: "exact" as const, key: "1", build };
   });
   const unetGraph = (shape: UNetShape) => ({
     key: Object.values(shape).join("x"),
@@ -45,8 +45,8 @@ export async function loadStages(
   const tokens = model.textEncoders[0]!.tokenizer.length;
   const parts = [
     ...text,
-    { component: "unet", ...unetGraph({ batch: 1, height, width, tokens }) },
-    { component: "vae", ...vaeGraph(height, width) },
+    { component: "unet", storage, ...unetGraph({ batch: 1, height, width, tokens }) },
+    { component: "vae", storage, ...vaeGraph(height, width) },
   ];
 
   const progress = new Progress(

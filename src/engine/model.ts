@@ -66,6 +66,8 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
     });
   }
   checkTextWidth(textEncoders, unet, files.location);
+  for (const encoder of textEncoders) checkVocabulary(encoder);
+  checkLatents(unet, vae, files.location);
 
   const pipeline = index.className;
   // StableDiffusionPipeline overrules its scheduler's steps_offset.
@@ -101,6 +103,26 @@ async function readTokenizer(files: ModelFiles, folder: string, signal?: AbortSi
   return createTokenizer({ tokenizerJson, vocab, merges, config, specialTokensMap }, folder);
 }
 
+/** Every token must have a row in the encoder's table: beyond its end, a GPU reads whatever it likes. */
+function checkVocabulary({ component, config, tokenizer }: TextEncoderDescription): void {
+  const size = config.integer("vocab_size");
+  if (tokenizer.largestId >= size)
+    config.fail(
+      "vocab_size",
+      `at least ${tokenizer.largestId + 1}, as ${TOKENIZERS[component]} has token ids up to there`,
+    );
+}
+
+/** Inpainting and editing UNets read an image beside the latents; they have more channels than the VAE. */
+function checkLatents(unet: UNetConfig, vae: VaeConfig, location: string): void {
+  if (unet.inChannels === vae.latentChannels && unet.outChannels === vae.latentChannels) return;
+  throw new MixdqError(
+    "invalid-model",
+    `${location}: unet/config.json has in_channels ${unet.inChannels} and out_channels ${unet.outChannels}, expected ` +
+      `latent_channels ${vae.latentChannels} of vae/config.json. Use a model for text to image (not for inpainting or editing).`,
+  );
+}
+
 /** The encoders' states side by side must be as wide as the UNet's cross-attention reads. */
 function checkTextWidth(encoders: readonly TextEncoderDescription[], unet: UNetConfig, location: string): void {
   const width = encoders.reduce((sum, { config }) => sum + config.integer("hidden_size"), 0);
@@ -108,11 +130,11 @@ function checkTextWidth(encoders: readonly TextEncoderDescription[], unet: UNetC
     throw new MixdqError(
       "invalid-model",
       `${location}: the text encoders give ${width} channels (${encoders.map((e) => e.component).join(" + ") || "none"}), ` +
-        `unet/config.json's cross_attention_dim asks for ${unet.crossAttentionDim}. The parts do not belong together.`,
+        `unet/config.json's cross_attention_dim asks for ${unet.crossAttentionDim}. The parts do not belong together: take all from one model.`,
     );
   if (unet.addition && !encoders.at(-1)?.projects)
     throw new MixdqError(
       "invalid-model",
-      `${location}: an SDXL UNet needs a CLIPTextModelWithProjection for its pooled prompt, model_index.json names none.`,
+      `${location}: an SDXL UNet needs a CLIPTextModelWithProjection for its pooled prompt, model_index.json names none. Check the model, or save it again.`,
     );
 }
