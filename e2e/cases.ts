@@ -12,6 +12,8 @@ export interface KernelCase {
   readonly build: (dtype: Storage, stream?: Storage) => Graph;
   /** Scales the random inputs and weights: large, tiny. */
   readonly magnitude?: number;
+  /** Software adapters take many seconds to compile it: run in one storage format only. */
+  readonly isHeavy?: boolean;
 }
 
 const graph =
@@ -97,6 +99,7 @@ function selfAttention(batch: number, tokens: number, heads: number, d: number, 
   const name = `self-attention ${batch}x${tokens}, ${heads} heads of ${d}${causal ? ", causal" : ""}`;
   return {
     name,
+    isHeavy: d > 32,
     build: graph(name, (g) => {
       const qkv = g.input("qkv", [batch, 1, tokens, 3 * heads * d]);
       return g.attention("attn", { q: slice(qkv, 0, 3), k: slice(qkv, 1, 3), v: slice(qkv, 2, 3), heads, causal });

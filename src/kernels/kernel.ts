@@ -11,6 +11,8 @@ export interface DeviceCaps {
   /** direct: straight from global memory; tiled: through workgroup memory. The tuner chooses (gpu/tuner.ts). */
   readonly gemm: "direct" | "tiled";
   readonly attention: "direct" | "tiled";
+  /** Invocations that add up a row or a group together. */
+  readonly reduction: 8 | 64;
   /** How shaders get their sizes: compiled in, or from a uniform (see gpu/shader.ts). */
   readonly sizes: "constants" | "uniform";
   readonly maxWorkgroupsPerDimension: number;

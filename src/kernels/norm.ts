@@ -4,8 +4,6 @@ import { activate } from "./functions.ts";
 import { pixels, quads, spread, storageDefines, type Kernel } from "./kernel.ts";
 import { vector } from "./weights.ts";
 
-const THREADS = 64;
-
 /** Elements one workgroup of group_norm_stats reads: enough to hide its reductions, few enough to fill a GPU. */
 const RUN_ELEMENTS = 16_384;
 
@@ -21,7 +19,7 @@ export const layerNorm: Kernel<LayerNormOp> = {
         path,
         kind: "layer_norm",
         shader: "layer_norm",
-        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS },
+        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS: caps.reduction },
         constants: { ROWS: rows, C4: quads(x.shape[3]), EPS: eps },
         bindings: { x, weight: vector([weight]), bias: vector([bias]), y },
         writes: ["y"],
@@ -66,14 +64,14 @@ export const groupNorm: Kernel<GroupNormOp> = {
       RUN: run,
       RUNS: runs,
     };
-    const defines = { ...(x2 && { SKIP: true as const }), THREADS };
+    const defines: Record<string, true> = x2 ? { SKIP: true } : {};
     const source = { x, ...(x2 && { x2 }) };
     const shared = { path, kind: "group_norm", work: batch * imagePixels * channels * 4 };
     return [
       {
         ...shared,
         shader: "group_norm_stats",
-        defines: { ...defines, ...storageDefines(caps, { in: x.dtype, out: "f32" }) },
+        defines: { ...defines, ...storageDefines(caps, { in: x.dtype, out: "f32" }), THREADS: caps.reduction },
         constants,
         bindings: { ...source, stats },
         writes: ["stats"],
@@ -86,6 +84,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
           ...defines,
           ...storageDefines(caps, { in: x.dtype, out: y.dtype }),
           ...(activation === "silu" ? { SILU: true } : { LINEAR: true }),
+          THREADS: 64,
           SLAB4: slab,
           APPLY_RUN: applyRun,
           MAX_GROUPS: maxGroups,
