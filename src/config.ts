@@ -1,13 +1,18 @@
 /** Reads a component's config.json key by key: typed, with the constructor's defaults, errors that name the file. */
 import { MixdqError } from "./errors.ts";
 
+const ADVICE = "Correct the file, or use a model that this engine can run.";
+
 export class Config {
   readonly where: string;
   readonly values: Readonly<Record<string, unknown>>;
 
   constructor(where: string, values: unknown) {
     if (typeof values !== "object" || values === null || Array.isArray(values))
-      throw new MixdqError("invalid-model", `${where}: expected a JSON object with the component's settings.`);
+      throw new MixdqError(
+        "invalid-model",
+        `${where}: got ${JSON.stringify(values)}, expected a JSON object with the component's settings. ${ADVICE}`,
+      );
     this.where = where;
     this.values = values as Record<string, unknown>;
   }
@@ -69,7 +74,7 @@ export class Config {
 
   fail(key: string, expected: string): never {
     const got = JSON.stringify(this.values[key]) ?? "nothing";
-    throw new MixdqError("invalid-model", `${this.where}: "${key}" is ${got}, expected ${expected}.`);
+    throw new MixdqError("invalid-model", `${this.where}: "${key}" is ${got}, expected ${expected}. ${ADVICE}`);
   }
 
   #get<T>(key: string, fallback: T): unknown {

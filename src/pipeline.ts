@@ -66,8 +66,10 @@ export interface Pipeline {
 export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> {
   const { files, precision = "fp16", backend = "webgpu", signal, onProgress } = options;
   if (options.debug !== undefined) setDebug(options.debug);
+  throwIfAborted(signal);
   onProgress?.({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
   const model = await readModel(files, signal);
+  throwIfAborted(signal);
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const runtime = await createRuntime({ ...options, backend, gpu });
   try {
@@ -128,6 +130,9 @@ class ModelPipeline implements Pipeline {
         : negativePrompt === undefined && this.#model.zerosForNoNegative
           ? zeros(positive)
           : await encodePrompt(this.#stages, negativePrompt ?? "", options);
+      for (const part of negative ? [positive, negative] : [positive])
+        for (const values of [part.hidden, part.pooled ?? []])
+          assertFinite(values, "text encoder", this.info.precision);
       const encoded = performance.now();
 
       const scheduler = this.#model.createScheduler(steps);
@@ -142,6 +147,12 @@ class ModelPipeline implements Pipeline {
           `The start latents have ${latents.length} values, ${width}x${height} pixels need [1, ${shape.channels}, ` +
             `${shape.height}, ${shape.width}] = ${count}.`,
         );
+      const broken = latents.findIndex((value) => !Number.isFinite(value));
+      if (broken >= 0)
+        throw new MixdqError(
+          "invalid-input",
+          `The start latents hold ${latents[broken]} at ${broken}, expected finite numbers of unit variance. Make them again.`,
+        );
       const { finalLatents, unetOut } = await denoise(this.#stages, {
         latents,
         shape,
@@ -153,6 +164,7 @@ class ModelPipeline implements Pipeline {
         onStep: (step) => onStep?.({ type: "step", step, steps }),
         signal,
       });
+      assertFinite(finalLatents, "UNet", this.info.precision);
       const denoised = performance.now();
 
       onStep?.({ type: "decode" });
@@ -262,6 +274,22 @@ function zeros({ hidden, pooled }: Conditioning): Conditioning {
   return { hidden: new Float32Array(hidden.length), pooled: pooled && new Float32Array(pooled.length) };
 }
 
+/** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
+function assertFinite(values: ArrayLike<number>, stage: string, precision: Precision): void {
+  for (let i = 0; i < values.length; i++)
+    if (!Number.isFinite(values[i]))
+      throw new MixdqError(
+        "invalid-output",
+        `The ${stage}'s output holds ${values[i]} at ${i}: its numbers left the range of ${precision}. ${adviceFor(precision)}`,
+      );
+}
+
+function adviceFor(precision: Precision): string {
+  return precision === "fp16"
+    ? "Use precision fp32; if it stays, the weights are damaged: download them again."
+    : "The weights are damaged: download them again.";
+}
+
 /** [1, 3, H, W] in -1..1 -> RGBA bytes. */
 function toRgba(
   image: Float32Array,
@@ -278,7 +306,7 @@ function toRgba(
         throw new MixdqError(
           "invalid-output",
           `The picture holds ${value} at pixel (${i % width}, ${Math.floor(i / width)}): the model's numbers left the ` +
-            `range of ${precision}. ${precision === "fp16" ? "Try --precision fp32." : "The weights may be damaged."}`,
+            `range of ${precision}. ${adviceFor(precision)}`,
         );
       out[4 * i + channel] = (value / 2 + 0.5) * 255; // rounds and clamps
     }

@@ -24,7 +24,7 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
   return silu(x);
 #endif
 #ifdef RELU
-  return max(x, vec4<f32>());
+  return select(x, vec4<f32>(), x < vec4<f32>()); // max() would turn NaN into 0 and hide it
 #endif
 #ifdef GELU
   return gelu(x);

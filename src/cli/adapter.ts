@@ -4,6 +4,7 @@
  */
 import { existsSync } from "node:fs";
 import os from "node:os";
+import path from "node:path";
 import { MixdqError } from "../errors.ts";
 import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
 
@@ -14,6 +15,7 @@ import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./v
 export type AdapterChoice = "auto" | "gpu" | "swiftshader" | "lavapipe" | (string & {});
 
 export async function requestNodeGpu(choice: AdapterChoice = "auto"): Promise<GPU> {
+  if (DRIVER_FROM_OUTSIDE?.split(path.delimiter).every((file) => !existsSync(file))) return refuse(choice);
   const { create, globals } = await importDawn();
   Object.assign(globalThis, globals); // GPUBufferUsage and friends
   process.env.XDG_RUNTIME_DIR ??= os.tmpdir(); // Mesa complains on stderr without one
@@ -110,10 +112,22 @@ function refuse(choice: string): never {
     lavapipe: "no lavapipe that WebGPU can use was found (Mesa 23 or newer, lvp_icd*.json in /usr/share/vulkan/icd.d)",
     swiftshader: "no SwiftShader was found (vk_swiftshader_icd.json beside a Chromium, or npm's @sparticuz/chromium)",
   };
-  const why = looked[choice] ?? `no adapter is called ${JSON.stringify(choice)}`;
+  const where = `WebGPU in Node, --adapter ${choice}`;
+  if (DRIVER_FROM_OUTSIDE !== undefined)
+    throw new MixdqError(
+      "unsupported",
+      `${where}: VK_ICD_FILENAMES or VK_DRIVER_FILES names the driver ${DRIVER_FROM_OUTSIDE}, and no such adapter comes from ` +
+        `it. Unset the variable, or name a Vulkan driver's .json file that exists.`,
+    );
+  if (!looked[choice])
+    throw new MixdqError(
+      "unsupported",
+      `${where}: no adapter of this machine has that in its name. Use auto, gpu, lavapipe, swiftshader, or a part of an ` +
+        `adapter's name.`,
+    );
   throw new MixdqError(
     "unsupported",
-    `WebGPU in Node, --adapter ${choice}: ${why}. Install a graphics driver, or on Debian and Ubuntu a software one: ` +
+    `${where}: ${looked[choice]}. Install a graphics driver, or on Debian and Ubuntu a software one: ` +
       `apt-get install mesa-vulkan-drivers, or apt-get install chromium.`,
   );
 }

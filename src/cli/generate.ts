@@ -1,6 +1,7 @@
 /** `mixdq generate`: one picture, and what was computed on its way. */
 import { encodePng } from "../image.ts";
-import { loadPipeline, type Intermediates } from "../pipeline.ts";
+import { checkRequest, loadPipeline, type Intermediates } from "../pipeline.ts";
+import { readModel, type ModelDescription } from "../engine/model.ts";
 import { readFloats } from "../weights/convert.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
@@ -56,18 +57,24 @@ export async function generate(args: readonly string[]): Promise<void> {
   const out = required(flags, "out", "the PNG file to write");
   const dump = text(flags, "dump");
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
-  const start = await readLatents(text(flags, "latents"));
-  const request = {
+  const source = text(flags, "latents");
+  const start = source === undefined ? undefined : await readLatents(source);
+  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  // What can be refused is refused before a byte of weights is read.
+  const model = await readModel(files);
+  const { scale } = model.vae;
+  const request = withoutUndefined({
     prompt,
     negativePrompt: text(flags, "negative-prompt"),
     seed: integer(flags, "seed"),
     numInferenceSteps: integer(flags, "steps"),
     guidanceScale: number(flags, "guidance"),
-    width: integer(flags, "width") ?? start?.width,
-    height: integer(flags, "height") ?? start?.height,
-  };
+    width: integer(flags, "width") ?? (start && start.width * scale),
+    height: integer(flags, "height") ?? (start && start.height * scale),
+  });
+  const { width, height } = checkRequest(request, model);
+  if (start) checkLatents(start, { width, height }, model, `--latents ${source}`);
 
-  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
   const progress = progressLine();
   const pipeline = await loadPipeline({
     ...run,
@@ -77,7 +84,7 @@ export async function generate(args: readonly string[]): Promise<void> {
       progress.show(`${status} ${percent.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
   });
   let seen: Intermediates | undefined;
-  const image = await pipeline.generate(withoutUndefined(request), {
+  const image = await pipeline.generate(request, {
     latents: start?.values,
     onStep: (event) => progress.show(event.type === "step" ? `step ${event.step} of ${event.steps}` : event.type),
     onIntermediates: (values) => (seen = values),
@@ -94,29 +101,44 @@ export async function generate(args: readonly string[]): Promise<void> {
   );
 }
 
+/** [1, channels, height, width], in latents. */
 interface StartNoise {
   readonly values: Float32Array;
-  readonly width: number | undefined;
-  readonly height: number | undefined;
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
 }
 
-/** FILE#KEY -> [1, C, h, w]. The picture's size follows from it unless it is given: 8 pixels a latent. */
-async function readLatents(source: string | undefined): Promise<StartNoise | undefined> {
-  if (source === undefined) return undefined;
+/** FILE#KEY: a tensor of a safetensors file. */
+async function readLatents(source: string): Promise<StartNoise> {
+  const where = `--latents ${source}`;
   const hash = source.lastIndexOf("#");
   if (hash < 1 || hash === source.length - 1)
-    throw invalid(`--latents ${source}: expected FILE#KEY, a safetensors file and a tensor in it.`);
+    throw invalid(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
   const [file, key] = [source.slice(0, hash), source.slice(hash + 1)];
   const tensors = await readTensors(file);
   const tensor = tensors.get(key);
-  if (!tensor)
-    throw invalid(`--latents ${source}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
-  const [batch, , height, width] = tensor.shape;
+  if (!tensor) throw invalid(`${where}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
+  const [batch, channels, height, width] = tensor.shape as [number, number, number, number];
   if (tensor.shape.length !== 4 || batch !== 1)
+    throw invalid(`${where}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`);
+  return { values: readFloats(tensor, where).slice(), channels, height, width };
+}
+
+/** The picture's size follows from the latents unless it is given, and then must agree with them. */
+function checkLatents(
+  { channels, height, width }: StartNoise,
+  picture: { width: number; height: number },
+  { unet, vae: { scale } }: ModelDescription,
+  where: string,
+): void {
+  const got = [1, channels, height, width].join(", ");
+  const expected = [1, unet.inChannels, picture.height / scale, picture.width / scale].join(", ");
+  if (got !== expected)
     throw invalid(
-      `--latents ${source}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`,
+      `${where}: got shape [${got}], expected [${expected}] for ${picture.width}x${picture.height} pixels. ` +
+        `Leave --width and --height out to take the latents' own size.`,
     );
-  return { values: readFloats(tensor, source).slice(), width: width! * 8, height: height! * 8 };
 }
 
 function dumpOf(

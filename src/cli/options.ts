@@ -1,5 +1,5 @@
 /** Flags and files of the command line, checked before any work begins. */
-import { access, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { constants } from "node:fs";
 import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
@@ -15,6 +15,7 @@ export type Flags = Readonly<Record<string, string | boolean | undefined>>;
 export const RUN_FLAGS = {
   model: { type: "string" },
   precision: { type: "string" },
+  config: { type: "string" },
   backend: { type: "string" },
   adapter: { type: "string" },
   kernels: { type: "string" },
@@ -30,14 +31,31 @@ export function readFlags(
   positionals = 0,
 ): { flags: Flags; positionals: readonly string[] } {
   try {
-    const parsed = parseArgs({ args: [...args], options, allowPositionals: positionals > 0, strict: true });
+    const parsed = parseArgs({
+      args: withNegativeNumbers(args),
+      options,
+      allowPositionals: positionals > 0,
+      strict: true,
+    });
     if (parsed.positionals.length > positionals)
       throw new Error(`Unexpected argument "${parsed.positionals[positionals]}"`);
     return { flags: parsed.values as Flags, positionals: parsed.positionals };
   } catch (error) {
     const known = Object.keys(options).map((name) => `--${name}`);
-    throw invalid(`${(error as Error).message.split("\n")[0]}. This command knows ${known.join(", ")}.`);
+    const message = (error as Error).message.replaceAll("\n", " ").replace(/\.$/, "");
+    throw invalid(`${message}. This command knows ${known.join(", ")}.`);
   }
+}
+
+/** `--seed -1` as `--seed=-1`: it is a value, and the one who reads it says what is wrong with it. */
+function withNegativeNumbers(args: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (const arg of args) {
+    const before = joined.at(-1);
+    if (/^-\.?\d/.test(arg) && before !== undefined && /^--[^=]+$/.test(before)) joined[joined.length - 1] += `=${arg}`;
+    else joined.push(arg);
+  }
+  return joined;
 }
 
 export function text(flags: Flags, name: string): string | undefined {
@@ -74,7 +92,19 @@ export interface RunFlags {
   readonly debug: number;
 }
 
+/** In the commands' contract, but not in this version. */
+const QUANTIZED = ["w8a8", "w4a8"];
+
 export function runFlags(flags: Flags): RunFlags {
+  for (const name of ["precision", "config"]) {
+    const value = text(flags, name);
+    if (value !== undefined && (name === "config" || QUANTIZED.includes(value)))
+      throw new MixdqError(
+        "unsupported",
+        `--${name} ${value}: got a quantized run, expected one of ${PRECISIONS.join(", ")}: w8a8 and w4a8 need a ` +
+          `--config mixdq.json and a version of mixdq with quantized kernels, which this one is not. Use --precision fp16.`,
+      );
+  }
   const kernels = oneOf(flags, "kernels", ["direct", "tiled"] as const);
   return {
     precision: oneOf(flags, "precision", PRECISIONS) ?? "fp16",
@@ -105,10 +135,36 @@ export async function readTensors(file: string): Promise<Map<string, StoredTenso
 
 /** Throws before the work, not after it, where a result could not be written. */
 export async function assertWritable(file: string): Promise<void> {
-  const folder = path.dirname(path.resolve(file));
-  await mkdir(folder, { recursive: true }).catch(() => {});
-  await access(folder, constants.W_OK).catch(() => {
-    throw invalid(`${file} cannot be written: ${folder} is not a folder one can write to.`);
+  if (await isFolder(path.resolve(file))) throw invalid(`${file} cannot be written: it is a folder. Add a file name.`);
+  // Folders are made when there is something to put into them: a run that fails leaves nothing behind.
+  const folder = await nearestExisting(path.dirname(path.resolve(file)));
+  const mayWrite = await access(folder, constants.W_OK).then(
+    () => isFolder(folder),
+    () => false,
+  );
+  if (!mayWrite)
+    throw invalid(`${file} cannot be written: ${folder} is not a folder that you may write to. Choose another place.`);
+}
+
+async function isFolder(file: string): Promise<boolean> {
+  return (await stat(file).catch(() => undefined))?.isDirectory() ?? false;
+}
+
+async function nearestExisting(file: string): Promise<string> {
+  const parent = path.dirname(file);
+  const exists = await stat(file).then(
+    () => true,
+    () => false,
+  );
+  return exists || parent === file ? file : nearestExisting(parent);
+}
+
+/** mkdir -p; Node's own `recursive` never returns where a folder refuses children (below /proc). */
+async function makeFolder(folder: string): Promise<void> {
+  if (await isFolder(folder)) return;
+  await makeFolder(path.dirname(folder));
+  await mkdir(folder).catch(async (error: unknown) => {
+    if (!(await isFolder(folder))) throw error;
   });
 }
 
@@ -116,11 +172,12 @@ export async function assertWritable(file: string): Promise<void> {
 export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   const partial = `${file}.${process.pid}.partial`;
   try {
+    await makeFolder(path.dirname(path.resolve(file)));
     await writeFile(partial, bytes);
     await rename(partial, file);
   } catch (error) {
-    await rm(partial, { force: true });
-    throw invalid(`${file} cannot be written: ${(error as Error).message}.`);
+    await rm(partial, { force: true }).catch(() => {}); // there may not even be a folder to look in
+    throw invalid(`${file} cannot be written: ${(error as Error).message}. Choose another place.`);
   }
 }
 

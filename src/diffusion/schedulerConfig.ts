@@ -87,9 +87,10 @@ export class SchedulerConfig {
   }
 
   unsupported(key: string, expected: string): MixdqError {
+    const whose = key === "_class_name" ? "" : `${this.className}'s `;
     return new MixdqError(
       "unsupported",
-      `${this.where}: ${this.className}'s "${key}" is ${JSON.stringify(this.values[key])}, expected ${expected}. ` +
+      `${this.where}: ${whose}"${key}" is ${JSON.stringify(this.values[key]) ?? "nothing"}, expected ${expected}. ` +
         `Change the value, or save the model with a scheduler that does not need it.`,
     );
   }

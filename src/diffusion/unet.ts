@@ -113,6 +113,9 @@ export function readUNetConfig(config: Config): UNetConfig {
           ? "resnet"
           : config.fail("mid_block_type", '"UNetMidBlock2DCrossAttn", "UNetMidBlock2D" or null');
   const sampleSize = config.values["sample_size"] ?? 64;
+  const [height, width] = Array.isArray(sampleSize) ? (sampleSize as unknown[]) : [sampleSize, sampleSize];
+  for (const size of [height, width])
+    if (!isCount(size) || size === 0) config.fail("sample_size", "the latents' size: a positive integer, or two");
 
   return {
     inChannels: config.integer("in_channels", 4),
@@ -148,9 +151,7 @@ export function readUNetConfig(config: Config): UNetConfig {
             inputDim: config.integer("projection_class_embeddings_input_dim"),
           }
         : undefined,
-    sampleSize: Array.isArray(sampleSize)
-      ? [Number(sampleSize[0]), Number(sampleSize[1])]
-      : [Number(sampleSize), Number(sampleSize)],
+    sampleSize: [height as number, width as number],
   };
 }
 

@@ -3,9 +3,10 @@ import type { Graph } from "../graph/ops.ts";
 import { elementCount } from "../graph/ops.ts";
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import { GpuContext } from "../gpu/context.ts";
-import { requestDevice } from "../gpu/device.ts";
+import { isSoftware, requestAdapter, requestDevice } from "../gpu/device.ts";
 import { Executor, type Inputs, type RunOptions } from "../gpu/executor.ts";
 import { WeightStore } from "../gpu/store.ts";
+import type { OrtRunner } from "../ort/session.ts";
 import { chooseKernels, type KernelChoice } from "../gpu/tuner.ts";
 import { describePlan, makePlan, type Plan } from "../plan/plan.ts";
 import { debug } from "../debug.ts";
@@ -71,7 +72,7 @@ export const STORAGE = {
 } as const satisfies Record<Precision, { weights: LoadOptions["storage"]; activations: "f32" | "f16" }>;
 
 export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
-  return options.backend === "webgpu" ? WebGpuRuntime.create(options) : new OrtRuntime(options.backend);
+  return options.backend === "webgpu" ? WebGpuRuntime.create(options) : OrtRuntime.create(options.backend, options.gpu);
 }
 
 /** A tensor of the checkpoint that the graph wants. */
@@ -242,19 +243,38 @@ class WebGpuRuntime implements Runtime {
 class OrtRuntime implements Runtime {
   readonly backend: Exclude<Backend, "webgpu">;
   readonly adapter: string;
-  readonly features: readonly string[] = [];
+  readonly features: readonly string[];
   readonly activationBytes = 0;
+  readonly #fusedAttention: boolean | undefined;
 
-  constructor(backend: Exclude<Backend, "webgpu">) {
+  static async create(backend: Exclude<Backend, "webgpu">, gpu: GPU | undefined): Promise<OrtRuntime> {
+    if (backend === "ort-wasm") return new OrtRuntime(backend, "onnxruntime-web, WebAssembly", [], undefined);
+    // Only to look at: onnxruntime-web makes its device itself, with the same preference.
+    const { adapter, name } = await requestAdapter(gpu);
+    const features = (["shader-f16"] as const).filter((feature) => adapter.features.has(feature));
+    // On software adapters the fused operator is known to be wrong, and they need minutes to find that out (ort/probe.ts).
+    return new OrtRuntime(backend, `onnxruntime-web on ${name}`, features, isSoftware(name) ? false : undefined);
+  }
+
+  /** `fusedAttention` undefined: the runner asks the device whether it is right. */
+  private constructor(
+    backend: Exclude<Backend, "webgpu">,
+    adapter: string,
+    features: readonly string[],
+    fusedAttention: boolean | undefined,
+  ) {
     this.backend = backend;
-    this.adapter = `onnxruntime-web, ${backend === "ort-webgpu" ? "WebGPU" : "WebAssembly"}`;
+    this.adapter = adapter;
+    this.features = features;
+    this.#fusedAttention = fusedAttention;
   }
 
   async load(options: LoadOptions): Promise<Component> {
     const { createOrtRunner } = await import("../ort/session.ts");
     const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
-    // WebAssembly has no 16-bit arithmetic: it would widen every weight again.
-    const float = provider === "webgpu" && options.storage === "f16" ? "f16" : "f32";
+    const fusedAttention = this.#fusedAttention;
+    // Where there is no 16-bit arithmetic (WebAssembly never has it) every weight would be widened again.
+    const float = options.storage === "f16" && this.features.includes("shader-f16") ? "f16" : "f32";
     const weights = new Map<string, { shape: readonly number[]; data: Float32Array | Uint16Array }>();
     const graph = options.build();
     const names = new Map(
@@ -271,22 +291,29 @@ class OrtRuntime implements Runtime {
         );
       return weight;
     };
-    const runners = new Map<string, Promise<Awaited<ReturnType<typeof createOrtRunner>>>>();
+    const runners = new Map<string, OrtRunner>();
     return {
       weightBytes: [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
       async run(key, build, inputs, { signal } = {}) {
+        // WebAssembly occupies the thread: without a pause, the message that cancels a run would never be read.
+        await new Promise((resolve) => setTimeout(resolve));
         throwIfAborted(signal);
         let runner = runners.get(key);
         if (!runner) {
-          runner = createOrtRunner(build(), source, { provider, float });
+          runner = await createOrtRunner(build(), source, {
+            provider,
+            float,
+            ...(fusedAttention !== undefined && { fusedAttention }),
+          });
           runners.set(key, runner);
+          throwIfAborted(signal);
         }
-        const outputs = await (await runner).run(inputs);
+        const outputs = await runner.run(inputs);
         throwIfAborted(signal);
         return outputs;
       },
       async dispose() {
-        for (const runner of runners.values()) await (await runner).release();
+        for (const runner of runners.values()) await runner.release();
       },
     };
   }

@@ -22,14 +22,14 @@ export interface GpuDevice {
   readonly timestamps: boolean;
 }
 
-/**
- * `gpu`: navigator.gpu, or Dawn's in Node. `shaderF16: false` leaves the feature unused (the same bytes are unpacked).
- * Throws `unsupported` without WebGPU, without an adapter, or where a limit is too small.
- */
-export async function requestDevice(
-  gpu: GPU | undefined,
-  { shaderF16 = true, fallback = false }: { shaderF16?: boolean; fallback?: boolean } = {},
-): Promise<GpuDevice> {
+export interface NamedAdapter {
+  readonly adapter: GPUAdapter;
+  /** vendor, architecture and description, as far as the browser tells. */
+  readonly name: string;
+}
+
+/** `gpu`: navigator.gpu, or Dawn's in Node. Throws `unsupported` without WebGPU or without an adapter. */
+export async function requestAdapter(gpu: GPU | undefined, fallback = false): Promise<NamedAdapter> {
   if (!gpu)
     throw new MixdqError(
       "unsupported",
@@ -45,6 +45,26 @@ export async function requestDevice(
     );
   const { vendor, architecture, device: model, description } = adapter.info;
   const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ") || "unnamed adapter";
+  return { adapter, name };
+}
+
+/**
+ * Software adapters are known by name: CPUs that act as a GPU, slow at what GPUs are fast at (workgroup memory,
+ * barriers) and slow to compile it.
+ */
+export function isSoftware(adapter: string): boolean {
+  return /swiftshader|llvmpipe|lavapipe|software|microsoft basic render|warp/i.test(adapter);
+}
+
+/**
+ * `shaderF16: false` leaves the feature unused (the same bytes are unpacked). Throws what `requestAdapter` throws, and
+ * `unsupported` where a limit is too small.
+ */
+export async function requestDevice(
+  gpu: GPU | undefined,
+  { shaderF16 = true, fallback = false }: { shaderF16?: boolean; fallback?: boolean } = {},
+): Promise<GpuDevice> {
+  const { adapter, name } = await requestAdapter(gpu, fallback);
   checkLimits(adapter.limits, name);
   const features = (["shader-f16", "timestamp-query"] as const).filter(
     (feature) => adapter.features.has(feature) && (feature !== "shader-f16" || shaderF16),

@@ -103,7 +103,7 @@ export class WeightStore {
         throw new MixdqError(
           "invalid-model",
           `${this.#where} ${name}: the file has shape [${shape.join(", ")}], config.json asks for ` +
-            `[${expected.join(", ")}]. Weights and config do not belong together.`,
+            `[${expected.join(", ")}]. Weights and config do not belong together: take both from one model.`,
         );
       const place = this.#places.get(weight.key)!;
       const width = weight.dtype === "f16" ? 2 : 4;
@@ -130,7 +130,7 @@ export class WeightStore {
     throw new MixdqError(
       "invalid-model",
       `${this.#where}: ${names.length} tensor(s) that config.json asks for are not in the weights: ` +
-        `${names.slice(0, 4).join(", ")}${names.length > 4 ? ", ..." : ""}. Weights and config do not belong together.`,
+        `${names.slice(0, 4).join(", ")}${names.length > 4 ? ", ..." : ""}. Weights and config do not belong together: take both from one model.`,
     );
   }
 

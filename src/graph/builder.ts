@@ -327,7 +327,7 @@ export class GraphBuilder {
   #fail(path: string, got: string, expected: string): never {
     throw new MixdqError(
       "invalid-model",
-      `${this.#name} ${path}: got ${got}, expected ${expected}. The model's config.json asks for it.`,
+      `${this.#name} ${path}: got ${got}, expected ${expected}. config.json asks for it: take the config and the weights from one model.`,
     );
   }
 }

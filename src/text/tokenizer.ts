@@ -27,6 +27,8 @@ export interface Tokenizer {
   readonly bosId: number;
   readonly eosId: number;
   readonly padId: number;
+  /** The largest id that `encode` can give. */
+  readonly largestId: number;
   encode(prompt: string): EncodedPrompt;
 }
 
@@ -57,6 +59,9 @@ export function createTokenizer(files: TokenizerFiles, where: string): Tokenizer
     bosId,
     eosId,
     padId,
+    largestId: [...Object.values(parts.vocab), ...parts.addedTokens.map(({ id }) => id)].reduce((a, b) =>
+      Math.max(a, b),
+    ),
     encode(prompt) {
       // JS lowers a capital sigma at the end of a word to the final form, the reference never does.
       const tokens = bpe.encode(prompt.replaceAll("Σ", "σ"), { add_special_tokens: false }).ids;

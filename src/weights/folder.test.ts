@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { ModelFiles } from "./files.ts";
-import { readJson, streamComponent } from "./folder.ts";
+import { componentBytes, readJson, streamComponent } from "./folder.ts";
 import type { ComponentOptions } from "./folder.ts";
 import { writeSafetensors } from "./safetensors.ts";
 
@@ -69,6 +69,32 @@ test("the variant follows the precision where both are there", async () => {
   expect(await names(files, "vae", { precision: "fp32" })).toEqual(["plain"]);
 });
 
+test("fp32 takes plain shards before a single file of halves", async () => {
+  const { files } = folder({
+    "unet/diffusion_pytorch_model.safetensors.index.json": index({ plain: "s1.safetensors" }),
+    "unet/s1.safetensors": weights("plain"),
+    "unet/diffusion_pytorch_model.fp16.safetensors": weights("half"),
+  });
+  expect(await names(files, "unet", { precision: "fp32" })).toEqual(["plain"]);
+  expect(await names(files, "unet", { precision: "fp16" })).toEqual(["half"]);
+});
+
+test("a component's bytes are the single file's, or what the index of its shards says", async () => {
+  const single = weights("a");
+  const { files } = folder({
+    "vae/diffusion_pytorch_model.safetensors": single,
+    "unet/diffusion_pytorch_model.safetensors.index.json": JSON.stringify({
+      metadata: { total_size: 1234 },
+      weight_map: {},
+    }),
+    "text_encoder/model.safetensors.index.json": index({}),
+  });
+  expect(await componentBytes(files, "vae", { precision: "fp16" })).toBe(single.length);
+  expect(await componentBytes(files, "unet", { precision: "fp16" })).toBe(1234);
+  expect(await componentBytes(files, "text_encoder", { precision: "fp16" })).toBe(0);
+  await expect(componentBytes(files, "text_encoder_2", { precision: "fp16" })).rejects.toThrow("no weights");
+});
+
 test("shards without a wanted tensor are not opened, and every byte of the others is reported", async () => {
   const { files, opened } = folder({
     "unet/diffusion_pytorch_model.safetensors.index.json": index({ a: "s1.safetensors", b: "s2.safetensors" }),
@@ -91,9 +117,9 @@ test("shards without a wanted tensor are not opened, and every byte of the other
 
 test("a missing component says what was looked for, a pickled one how to save it", async () => {
   await expect(names(folder({}, PAGE).files, "unet")).rejects.toThrow(
-    "models/m/unet: no weights; looked for diffusion_pytorch_model.safetensors.index.fp16.json, " +
-      "diffusion_pytorch_model.fp16.safetensors.index.json, diffusion_pytorch_model.fp16.safetensors, " +
-      "diffusion_pytorch_model.safetensors.index.json, diffusion_pytorch_model.safetensors.",
+    "models/m/unet: no weights; looked for diffusion_pytorch_model.fp16.safetensors, " +
+      "diffusion_pytorch_model.safetensors, diffusion_pytorch_model.safetensors.index.fp16.json, " +
+      "diffusion_pytorch_model.fp16.safetensors.index.json, diffusion_pytorch_model.safetensors.index.json.",
   );
   const pickled = folder({ "text_encoder/pytorch_model.bin": "PK" });
   await expect(names(pickled.files, "text_encoder")).rejects.toThrow(

@@ -1,7 +1,7 @@
 /**
- * Finding a component's weights in a diffusers folder, the way diffusers and transformers do: one safetensors file or
- * shards with an index, in the plain or the `fp16` variant. A folder is probed file by file, because over HTTP there is
- * no listing, and distrustfully, because many a server answers a missing file with its front page.
+ * Finding a component's weights in a diffusers folder: one safetensors file or shards with an index, in the plain or the
+ * `fp16` variant. A folder is probed file by file, because over HTTP there is no listing, and distrustfully, because
+ * many a server answers a missing file with its front page.
  */
 import { MixdqError } from "../errors.ts";
 import type { Precision } from "../types.ts";
@@ -65,6 +65,21 @@ export async function* streamComponent(
 }
 
 /**
+ * How many bytes `streamComponent` would find, from headers and indexes alone; 0 where they do not say. Throws what it
+ * throws where there are no weights.
+ */
+export async function componentBytes(
+  files: ModelFiles,
+  component: string,
+  { precision, signal }: Pick<ComponentOptions, "precision" | "signal">,
+): Promise<number> {
+  const found = await findWeights(files, component, precision, signal);
+  if (found.kind === "sharded") return found.totalBytes;
+  await found.stream.body.cancel();
+  return found.stream.bytes;
+}
+
+/**
  * A JSON file of the model, parsed; the caller checks what is in it. Throws `invalid-model` where it is missing or
  * malformed, and what `files.text` throws.
  */
@@ -80,7 +95,13 @@ export async function readJson(files: ModelFiles, path: string, signal?: AbortSi
 
 type FoundWeights =
   | { readonly kind: "single"; readonly path: string; readonly stream: FileStream }
-  | { readonly kind: "sharded"; readonly path: string; readonly owners: ReadonlyMap<string, string> };
+  | {
+      readonly kind: "sharded";
+      readonly path: string;
+      readonly owners: ReadonlyMap<string, string>;
+      /** Over all shards; 0 where the index does not say. */
+      readonly totalBytes: number;
+    };
 
 async function findWeights(
   files: ModelFiles,
@@ -89,21 +110,18 @@ async function findWeights(
   signal: AbortSignal | undefined,
 ): Promise<FoundWeights> {
   const stem = component.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
-  const variants = precision === "fp16" ? ["fp16", ""] : ["", "fp16"];
   const looked: string[] = [];
-  for (const variant of variants) {
-    for (const index of indexNames(stem, variant)) {
-      const path = `${component}/${index}`;
-      looked.push(index);
+  for (const name of candidates(stem, precision)) {
+    const path = `${component}/${name}`;
+    looked.push(name);
+    if (name.endsWith(".safetensors")) {
+      const stream = await openWeights(files, path, signal);
+      if (stream !== undefined) return { kind: "single", path, stream };
+    } else {
       const text = await files.text(path, signal);
       if (text === undefined || isMarkup(text)) continue;
-      return { kind: "sharded", path, owners: parseIndex(text, `${files.location}/${path}`) };
+      return { kind: "sharded", path, ...parseIndex(text, `${files.location}/${path}`) };
     }
-    const single = variant === "" ? `${stem}.safetensors` : `${stem}.${variant}.safetensors`;
-    const path = `${component}/${single}`;
-    looked.push(single);
-    const stream = await openWeights(files, path, signal);
-    if (stream !== undefined) return { kind: "single", path, stream };
   }
 
   const where = `${files.location}/${component}`;
@@ -123,15 +141,25 @@ async function findWeights(
   );
 }
 
-/** diffusers has spelled the variant's index both ways. */
-function indexNames(stem: string, variant: string): string[] {
-  if (variant === "") return [`${stem}.safetensors.index.json`];
-  return [`${stem}.safetensors.index.${variant}.json`, `${stem}.${variant}.safetensors.index.json`];
+/**
+ * Where weights may be, likeliest first, because over HTTP every miss is a request. For fp16 a plain single file comes
+ * before shards of halves, which only exist of models whose plain weights are in shards too; for fp32 everything plain
+ * comes before the halves, which have lost bits.
+ */
+function candidates(stem: string, precision: Precision): string[] {
+  const single = `${stem}.safetensors`;
+  const index = `${single}.index.json`;
+  const halfSingle = `${stem}.fp16.safetensors`;
+  // diffusers has spelled it both ways.
+  const halfIndexes = [`${single}.index.fp16.json`, `${halfSingle}.index.json`];
+  return precision === "fp16"
+    ? [halfSingle, single, ...halfIndexes, index]
+    : [single, index, halfSingle, ...halfIndexes];
 }
 
-/** Tensor name to shard file, in the index's order. */
-function parseIndex(text: string, where: string): Map<string, string> {
-  const index = parseJson(text, where);
+/** Tensor name to shard file, in the index's order, and what all shards weigh. */
+function parseIndex(text: string, where: string): { owners: Map<string, string>; totalBytes: number } {
+  const index = parseJson(text, where) as { metadata?: { total_size?: unknown } } | null;
   const map = typeof index === "object" && index !== null && "weight_map" in index ? index.weight_map : undefined;
   if (typeof map !== "object" || map === null || Array.isArray(map)) {
     const advice = "Save the model again.";
@@ -148,7 +176,8 @@ function parseIndex(text: string, where: string): Map<string, string> {
     }
     owners.set(name, shard);
   }
-  return owners;
+  const total = index?.metadata?.total_size;
+  return { owners, totalBytes: typeof total === "number" && Number.isSafeInteger(total) && total > 0 ? total : 0 };
 }
 
 function groupByShard(owners: ReadonlyMap<string, string>): Map<string, Set<string>> {

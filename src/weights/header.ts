@@ -61,7 +61,7 @@ const MAX_TENSOR_BYTES = 2 ** 32;
 export function readHeaderLength(head: Uint8Array, where: string): number {
   const guess = guessContent(head);
   if (guess !== undefined) {
-    throw invalid(where, `this is ${guess}`, "a safetensors file", "Check the address, or download the file again.");
+    throw invalid(where, guess, "a safetensors file", "Check the address, or download the file again.");
   }
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const length = head.length < LENGTH_BYTES ? 0 : view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;

@@ -37,6 +37,11 @@ export async function* streamTensors(
   const reader = new ByteReader(stream.body, where, signal, onBytes);
   try {
     const header = await readHeader(reader, where);
+    // Where the size is known, a damaged file is refused before gigabytes of it have been read.
+    const expected = header.dataStart + header.dataBytes;
+    if (stream.bytes > 0 && stream.bytes < expected)
+      throw truncated(where, `the file has ${stream.bytes} of ${expected} bytes`);
+    if (stream.bytes > expected) throw tooLong(where);
     for (const entry of header.tensors) {
       if (wanted(entry.name)) yield await readTensor(reader, entry, where);
       else await skipTensor(reader, entry, where);
@@ -61,11 +66,11 @@ export async function readSafetensorsHeader(
   }
 }
 
-async function readHeader(reader: ByteReader, where: string): Promise<SafetensorsHeader> {
+async function readHeader(reader: ByteReader, where: string): Promise<SafetensorsHeader & { dataStart: number }> {
   const length = readHeaderLength(await reader.read(LENGTH_BYTES), where);
   const json = await reader.read(length);
   if (json.length < length) throw truncated(where, `the header ends after ${json.length} of ${length} bytes`);
-  return parseHeader(json, where);
+  return { ...parseHeader(json, where), dataStart: LENGTH_BYTES + length };
 }
 
 async function readTensor(reader: ByteReader, entry: TensorEntry, where: string): Promise<WeightTensor> {
