@@ -19,7 +19,11 @@ test(
   { timeout: 1_200_000 },
   async () => {
     const root = path.resolve(import.meta.dirname, "..");
-    const server = await createServer({ root, configFile: path.join(root, "vite.config.ts"), server: { port: 4183, hmr: false, watch: null } });
+    const server = await createServer({
+      root,
+      configFile: path.join(root, "vite.config.ts"),
+      server: { port: 4183, hmr: false, watch: null },
+    });
     await server.listen();
     const browser = await launchBrowser(ADAPTER);
     try {

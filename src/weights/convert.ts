@@ -1,22 +1,11 @@
-/**
- * Weights between the float formats that checkpoints use and the two that we compute with. Node 20 and some browsers
- * have no Float16Array, so the bits are handled here, at 90 to 150 million elements a second (Node 20, one server core;
- * F16 to F16 and F32 to F32 cost nothing).
- */
+/** What checkpoints and small files store, as the numbers that we compute with (the bits are handled in quant/half.ts). */
 import { MixdqError } from "../errors.ts";
+import { bfloatToHalf, firstNonFinite, fromBfloat, fromHalf, toHalf } from "../quant/half.ts";
 import type { FloatDType } from "./header.ts";
 import type { StoredTensor } from "./safetensors.ts";
 
 /** The largest finite half. */
 export const MAX_HALF = 65504;
-
-/** What to do with a value that no finite half can hold: report it, or take the nearest, +-65504 (NaN stays NaN). */
-export type OverflowPolicy = "error" | "saturate";
-
-/** The bits of the smallest float32 magnitude that rounds to infinity as a half, 65520. Infinities and NaNs are above. */
-const OVERFLOW_BITS = 0x477ff000;
-/** The bits of 2^-14, the smallest normal half. */
-const SUBNORMAL_BITS = 0x38800000;
 
 /**
  * Stored weights as float32, [elements]. F32 that is aligned is a view of `bytes`, everything else a copy; the float32
@@ -29,65 +18,28 @@ export function toFloat32(bytes: Uint8Array, dtype: FloatDType): Float32Array {
         ? new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)
         : new Float32Array(bytes.slice().buffer);
     case "F16":
-      return decodeHalves(toUint16(bytes));
-    case "BF16": {
-      const source = toUint16(bytes);
-      const bits = new Uint32Array(source.length);
-      for (let i = 0; i < source.length; i++) bits[i] = source[i] << 16;
-      return new Float32Array(bits.buffer);
-    }
+      return fromHalf(toUint16(bytes));
+    case "BF16":
+      return fromBfloat(toUint16(bytes));
   }
 }
 
 /**
  * Stored weights as the bits of halves, [elements], rounded to nearest even. F16 that is aligned is a view of `bytes`,
  * everything else a copy. `where` is the tensor, for messages. Throws `invalid-model` for a value beyond the range of
- * halves (or a NaN) unless told to saturate; F16 is passed on unread.
+ * halves, or a NaN; F16 is passed on unread.
  */
-export function toFloat16(
-  bytes: Uint8Array,
-  dtype: FloatDType,
-  where: string,
-  overflow: OverflowPolicy = "error",
-): Uint16Array {
-  switch (dtype) {
-    case "F16":
-      return toUint16(bytes);
-    case "F32":
-      return encodeHalves(toFloat32(bytes, dtype), where, overflow);
-    case "BF16":
-      return bfloatsToHalves(toUint16(bytes), where, overflow);
-  }
-}
-
-/** float32 values to the bits of halves, as `toFloat16`. */
-export function encodeHalves(values: Float32Array, where: string, overflow: OverflowPolicy = "error"): Uint16Array {
-  const source = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  const halves = new Uint16Array(values.length);
-  let mostBits = 0;
-  for (let i = 0; i < source.length; i++) {
-    const bits = source[i];
-    const magnitude = bits & 0x7fffffff;
-    if (magnitude > mostBits) mostBits = magnitude;
-    if (magnitude >= SUBNORMAL_BITS) {
-      // Rebias the exponent; adding 0xfff and the last kept bit before dropping 13 bits rounds to nearest even.
-      halves[i] = ((bits >>> 16) & 0x8000) | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
-    } else {
-      // Subnormal halves are multiples of 2^-24, the spacing of float32 in [0.5, 1): adding 0.5 does the rounding.
-      FLOAT_SCRATCH[0] = Math.abs(values[i]) + 0.5;
-      halves[i] = ((bits >>> 16) & 0x8000) | (BITS_SCRATCH[0] - 0x3f000000);
-    }
-  }
-  if (mostBits >= OVERFLOW_BITS) handleOverflow((i) => values[i], halves, where, overflow);
+export function toFloat16(bytes: Uint8Array, dtype: FloatDType, where: string): Uint16Array {
+  if (dtype === "F16") return toUint16(bytes);
+  const halves = dtype === "BF16" ? bfloatToHalf(toUint16(bytes)) : toHalf(toFloat32(bytes, dtype));
+  const broken = firstNonFinite(halves);
+  if (broken >= 0)
+    throw new MixdqError(
+      "invalid-model",
+      `${where}: element ${broken} is ${toFloat32(bytes, dtype)[broken]}, expected at most ${MAX_HALF} in magnitude, the ` +
+        `largest half. Use 32-bit precision, or a checkpoint made for 16 bits (an "fp16-fix").`,
+    );
   return halves;
-}
-
-/** The bits of halves to float32 values, exactly. */
-export function decodeHalves(halves: Uint16Array): Float32Array {
-  const table = (halfTable ??= makeHalfTable());
-  const values = new Float32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) values[i] = table[halves[i]];
-  return values;
 }
 
 /**
@@ -136,63 +88,6 @@ function readIntegersExactly({ dtype, bytes }: StoredTensor): Int32Array | Int16
   if (dtype === "I32") return new Int32Array(buffer);
   if (dtype === "I16") return new Int16Array(buffer);
   return dtype === "I8" ? new Int8Array(buffer) : new Uint8Array(buffer);
-}
-
-const FLOAT_SCRATCH = new Float32Array(1);
-const BITS_SCRATCH = new Uint32Array(FLOAT_SCRATCH.buffer);
-/** Made on first use (importing does no work): 256 KB and 128 KB. */
-let halfTable: Float32Array | undefined;
-let bfloatTable: Uint16Array | undefined;
-
-function makeHalfTable(): Float32Array {
-  return Float32Array.from({ length: 0x10000 }, (_, half) => {
-    const sign = half & 0x8000 ? -1 : 1;
-    const exponent = (half >>> 10) & 0x1f;
-    const fraction = half & 0x3ff;
-    if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : Number.NaN;
-    return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  });
-}
-
-function bfloatsToHalves(source: Uint16Array, where: string, overflow: OverflowPolicy): Uint16Array {
-  const table = (bfloatTable ??= encodeHalves(
-    toFloat32(new Uint8Array(Uint16Array.from({ length: 0x10000 }, (_, i) => i).buffer), "BF16"),
-    "every bfloat16",
-    "saturate",
-  ));
-  const halves = new Uint16Array(source.length);
-  let mostBits = 0;
-  for (let i = 0; i < source.length; i++) {
-    const bits = source[i];
-    if ((bits & 0x7fff) > mostBits) mostBits = bits & 0x7fff;
-    halves[i] = table[bits];
-  }
-  if (mostBits >= OVERFLOW_BITS >>> 16) {
-    const values = toFloat32(new Uint8Array(source.buffer, source.byteOffset, source.byteLength), "BF16");
-    handleOverflow((i) => values[i], halves, where, overflow);
-  }
-  return halves;
-}
-
-/** Repairs or reports what the fast loops wrote for values that no half holds. */
-function handleOverflow(
-  value: (i: number) => number,
-  halves: Uint16Array,
-  where: string,
-  policy: OverflowPolicy,
-): void {
-  for (let i = 0; i < halves.length; i++) {
-    const exact = value(i);
-    if (Math.abs(exact) < 65520) continue;
-    if (policy === "error") {
-      throw new MixdqError(
-        "invalid-model",
-        `${where}: element ${i} is ${exact}, expected at most ${MAX_HALF} in magnitude, the largest half. ` +
-          `Use 32-bit precision, or a checkpoint made for 16 bits (an "fp16-fix").`,
-      );
-    }
-    halves[i] = Number.isNaN(exact) ? 0x7e00 : exact < 0 ? 0xfbff : 0x7bff;
-  }
 }
 
 function toUint16(bytes: Uint8Array): Uint16Array {
