@@ -34,9 +34,19 @@ export async function canvasPixels(page: Page): Promise<Pixels> {
   return { width, height, rgb: rgbOf(rgba, 4) };
 }
 
-/** `mixdq generate` with these flags, as a person would run it. */
-export async function commandLinePicture(name: string, flags: Record<string, string | number>): Promise<Pixels> {
-  const out = path.join(RESULTS, `${name}.png`);
+const made = new Map<string, Promise<Pixels>>();
+
+/** `mixdq generate` with these flags, as a person would run it; once per set of flags. */
+export function commandLinePicture(flags: Record<string, string | number>): Promise<Pixels> {
+  const key = Object.values(flags).join("-").replace(/\W+/g, "-");
+  const known = made.get(key);
+  if (known) return known;
+  const picture = generate(path.join(RESULTS, `command-line-${key}.png`), flags);
+  made.set(key, picture);
+  return picture;
+}
+
+async function generate(out: string, flags: Record<string, string | number>): Promise<Pixels> {
   const args = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, String(value)]);
   const command = [path.join(ROOT, "bin/mixdq.mjs"), "generate", "--out", out, ...args];
   await promisify(execFile)(process.execPath, command, { cwd: ROOT });

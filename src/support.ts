@@ -1,12 +1,13 @@
 /**
  * What can be known before anything large is downloaded: is there an adapter that the engine can use, is the model
- * there, and how many bytes is it. Reads model_index.json and file sizes only.
+ * there, and how many bytes is it. Reads model_index.json, indexes of shards and file sizes only.
  */
 import { BACKENDS } from "./choices.ts";
 import { MixdqError } from "./errors.ts";
 import { checkLimits } from "./gpu/device.ts";
 import type { Backend, Precision } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
+import { componentBytes, readJson } from "./weights/folder.ts";
 import { httpFiles } from "./weights/http.ts";
 
 export interface SupportOptions {
@@ -78,52 +79,13 @@ export function modelUrl(model: string): string {
 /** The components whose weights make a picture; a safety checker or an image encoder is not fetched. */
 const COMPONENTS = ["unet", "vae", "text_encoder", "text_encoder_2"];
 
-async function weightBytes(files: ModelFiles, precision: Precision, signal?: AbortSignal): Promise<number> {
-  const text = await files.text("model_index.json", signal);
-  if (text === undefined) {
-    throw new MixdqError(
-      "invalid-model",
-      `${files.location}: there is no model_index.json. Give the URL of a folder as diffusers saves it.`,
-    );
-  }
-  const index = parseIndex(text, files.location);
-  const sizes = COMPONENTS.filter((name) => Array.isArray(index[name]) && index[name][0] !== null).map((name) =>
-    componentBytes(files, name, precision, signal),
-  );
-  return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
-}
-
-/** Looks where weights/folder.ts will look, in its order, but only at sizes. */
-async function componentBytes(
-  files: ModelFiles,
-  component: string,
-  precision: Precision,
-  signal: AbortSignal | undefined,
-): Promise<number> {
-  const stem = component.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
-  for (const variant of precision === "fp16" ? [".fp16", ""] : ["", ".fp16"]) {
-    const file = await files.open(`${component}/${stem}${variant}.safetensors`, signal);
-    if (file) {
-      await file.body.cancel(); // the headers were enough
-      return file.bytes;
-    }
-    const index = await files.text(`${component}/${stem}${variant}.safetensors.index.json`, signal);
-    if (index !== undefined) return (JSON.parse(index) as ShardIndex).metadata?.total_size ?? 0;
-  }
-  return 0;
-}
-
-function parseIndex(text: string, location: string): Record<string, unknown> {
-  try {
-    return JSON.parse(text) as Record<string, unknown>;
-  } catch (cause) {
-    const message = `${location}/model_index.json is not JSON. Give the URL of a folder as diffusers saves it.`;
-    throw new MixdqError("invalid-model", message, { cause });
-  }
-}
-
-interface ShardIndex {
-  readonly metadata?: { readonly total_size?: number };
+async function weightBytes(files: ModelFiles, precision: Precision, signal: AbortSignal | undefined): Promise<number> {
+  const index = await readJson(files, "model_index.json", signal);
+  // [library, class]; [null, null] for a part that this model does without.
+  const parts = Object.entries(index ?? {}).filter(([, entry]) => Array.isArray(entry) && entry[0] !== null);
+  const names = parts.map(([name]) => name).filter((name) => COMPONENTS.includes(name));
+  const sizes = await Promise.all(names.map((name) => componentBytes(files, name, { precision, signal })));
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
 }
 
 async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {

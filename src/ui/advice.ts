@@ -42,7 +42,7 @@ export const ADVICE: Record<ErrorCode, Advice> = {
   },
   "invalid-output": {
     title: "The picture came out invalid",
-    advice: "Try fp32, or another backend under Advanced. ?debug=4 in the address shows where it went wrong.",
+    advice: "Try fp32, or another backend under Advanced. ?debug=3 in the address shows where it went wrong.",
   },
   "invalid-model": {
     title: "This model cannot be used",

@@ -31,6 +31,21 @@ export function writeForm(settings: Settings): void {
   byId("backend", HTMLSelectElement).value = settings.backend;
 }
 
+/**
+ * The first field whose value cannot be used, and why, in our words: the browser's own bubble says neither what was got
+ * nor what is expected, and is gone before it is read.
+ */
+export function findMistake(): { field: HTMLElement; message: string } | undefined {
+  const fields = document.querySelectorAll<HTMLInputElement>("#controls :is(input, textarea)");
+  const field = [...fields].find((each) => !each.checkValidity());
+  if (!field) return undefined;
+  const label = field.labels?.[0]?.textContent ?? field.id;
+  const { min, max, step, value, validity } = field;
+  if (validity.valueMissing) return { field, message: `${label}: got nothing, expected a text.` };
+  const kind = step === "1" ? "a whole number" : Number(step) > 1 ? `a multiple of ${step} pixels` : "a number";
+  return { field, message: `${label}: got ${value || "something else"}, expected ${kind} from ${min} to ${max}.` };
+}
+
 /** What an empty field stands for, once the model is known. */
 export function showDefaults(info: EngineInfo): void {
   input("steps").placeholder = String(info.defaultSteps);

@@ -2,7 +2,7 @@
 import { checkSupport } from "../index.ts";
 import { MixdqError } from "../errors.ts";
 import { byId } from "./dom.ts";
-import { readForm, showDefaults, writeForm } from "./form.ts";
+import { findMistake, readForm, showDefaults, writeForm } from "./form.ts";
 import { Session } from "./session.ts";
 import { EXAMPLES, randomSeed, readSettings, writeSettings } from "./settings.ts";
 import * as view from "./view.ts";
@@ -16,10 +16,16 @@ let running: AbortController | undefined;
 let looking: AbortController | undefined;
 
 async function generate(): Promise<void> {
-  if (running || !form.reportValidity()) return;
+  if (running) return;
+  looking?.abort(); // what it would say is about to be known better
+  const mistake = findMistake();
+  if (mistake) {
+    view.showError(new MixdqError("invalid-input", mistake.message));
+    mistake.field.focus();
+    return;
+  }
   const settings = readForm(debug);
   rememberInUrl();
-  looking?.abort(); // what it would say is about to be known better
   byId("frame", HTMLElement).scrollIntoView({ block: "nearest", behavior: "smooth" });
   running = new AbortController();
   const { signal } = running;

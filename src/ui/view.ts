@@ -124,10 +124,9 @@ function showTimes({ stats }: GeneratedImage): void {
     }),
   );
   show("times", true);
-  write(
-    "info-memory",
-    `weights ${formatBytes(stats.weightBytes)}, working memory ${formatBytes(stats.activationBytes)}`,
-  );
+  // onnxruntime-web does not tell.
+  const working = stats.activationBytes > 0 ? `, working memory ${formatBytes(stats.activationBytes)}` : "";
+  write("info-memory", `weights ${formatBytes(stats.weightBytes)}${working}`);
 }
 
 export function showCancelled(afterMs: number): void {
@@ -179,7 +178,8 @@ export function showMachine({ adapter, features, modelBytes }: Support): void {
 
 /** Once it is. */
 export function showEngine(info: EngineInfo): void {
-  const where = [info.adapter, describeFeatures(info.features), `${info.backend}, ${info.precision}`];
+  const features = info.backend === "ort-wasm" ? "" : describeFeatures(info.features);
+  const where = [info.adapter, features, `${info.backend}, ${info.precision}`];
   write("info-machine", where.filter(Boolean).join(" · "));
   write("info-memory", `weights ${formatBytes(info.weightBytes)}`);
   write("download-size", "");
