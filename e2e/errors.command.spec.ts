@@ -18,7 +18,7 @@ import { parseSafetensors, writeSafetensors, type TensorToWrite } from "../src/w
 
 const GOLDEN = path.join(import.meta.dirname, "golden");
 const MODEL = ["--model", path.join(GOLDEN, "sd21-turbo")];
-const LAVAPIPE = ["--adapter", "lavapipe"];
+const ADAPTER = ["--adapter", "auto"];
 
 /** Somewhere to write that is not there yet: a run that fails must not even leave the folder. */
 const newFile = (name: string): string => path.join(emptyFolder(), "new", name);
@@ -146,19 +146,19 @@ describe("a failed run of the program ends with one line on stderr, exit code 1,
     },
     {
       what: "weights that are cut short",
-      args: (out) => ["generate", "--prompt", "red", "--out", out, "--dump", `${out}.st`, ...cutShort(), ...LAVAPIPE],
+      args: (out) => ["generate", "--prompt", "red", "--out", out, "--dump", `${out}.st`, ...cutShort(), ...ADAPTER],
       code: "integrity",
       says: ["unet/diffusion_pytorch_model.safetensors", "cut short: download it again"],
     },
     {
       what: "weights that are not numbers",
-      args: (out) => ["generate", "--prompt", "red", "--out", out, "--dump", `${out}.st`, ...notNumbers(), ...LAVAPIPE],
+      args: (out) => ["generate", "--prompt", "red", "--out", out, "--dump", `${out}.st`, ...notNumbers(), ...ADAPTER],
       code: "invalid-output",
       says: ["The UNet's output holds NaN"],
     },
     {
       what: "UNet weights that are not numbers",
-      args: (out) => ["unet", "--inputs", sdInputs(), "--out", out, ...notNumbers(), ...LAVAPIPE],
+      args: (out) => ["unet", "--inputs", sdInputs(), "--out", out, ...notNumbers(), ...ADAPTER],
       code: "invalid-output",
       says: ["The UNet's output is not finite"],
     },
@@ -208,7 +208,7 @@ describe("a failed run of the program ends with one line on stderr, exit code 1,
 test("a prompt over 77 tokens makes a picture, and a warning on stderr that says what was cut", async () => {
   const out = newFile("x.png");
   const prompt = `${"a ".repeat(75)}a house by the sea`;
-  const { exitCode, stderr } = await mixdq(["generate", "--prompt", prompt, "--out", out, ...MODEL, ...LAVAPIPE]);
+  const { exitCode, stderr } = await mixdq(["generate", "--prompt", prompt, "--out", out, ...MODEL, ...ADAPTER]);
   expect(ownLines(stderr)).toEqual([
     'warning: The prompt is longer than the model reads (77 tokens). Cut off: "a house by the sea"',
   ]);
@@ -218,7 +218,7 @@ test("a prompt over 77 tokens makes a picture, and a warning on stderr that says
 
 test("an empty prompt makes a picture without a word", async () => {
   const out = newFile("x.png");
-  const { exitCode, stderr } = await mixdq(["generate", "--prompt", "", "--out", out, ...MODEL, ...LAVAPIPE]);
+  const { exitCode, stderr } = await mixdq(["generate", "--prompt", "", "--out", out, ...MODEL, ...ADAPTER]);
   expect(ownLines(stderr)).toEqual([]);
   expect(exitCode).toBe(0);
   expect(readFileSync(out).subarray(1, 4).toString()).toBe("PNG");
@@ -280,7 +280,7 @@ describe("the UNet's inputs", () => {
     writeFileSync(file, writeSafetensors({ ...good, timestep, encoder_hidden_states: states, extra: floats(3) }));
     const out = newFile("out.safetensors");
     const model = path.join(GOLDEN, "unet-sdxl-odd");
-    const run = await mixdq(["unet", "--model", model, "--inputs", file, "--out", out, ...LAVAPIPE]);
+    const run = await mixdq(["unet", "--model", model, "--inputs", file, "--out", out, ...ADAPTER]);
     expect(run, run.stderr).toMatchObject({ exitCode: 0 });
     expect(parseSafetensors(readFileSync(out)).get("out_sample")).toMatchObject({ dtype: "F32", shape: [2, 4, 8, 8] });
   });

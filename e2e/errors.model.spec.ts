@@ -10,7 +10,7 @@ import { streamComponent } from "../src/weights/folder.ts";
 
 let gpu: GPU;
 beforeAll(async () => {
-  gpu = await requestNodeGpu("lavapipe");
+  gpu = await requestNodeGpu("auto");
 });
 
 async function load({ folder }: BrokenModel, precision: Precision = "fp16"): Promise<Pipeline> {

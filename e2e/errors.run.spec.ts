@@ -17,7 +17,7 @@ let gpu: GPU;
 /** Every device that was made since the test began. */
 const devices: GPUDevice[] = [];
 beforeAll(async () => {
-  gpu = watched(await requestNodeGpu("lavapipe"));
+  gpu = watched(await requestNodeGpu("auto"));
 });
 beforeEach(() => void devices.splice(0));
 

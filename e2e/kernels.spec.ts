@@ -4,6 +4,7 @@ import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { SIMPLE, TILED } from "../src/gpu/tuner.ts";
+import { testAdapters } from "./adapters.ts";
 import { CASES } from "./cases.ts";
 import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";
 
@@ -29,7 +30,8 @@ const FORMS = [
   { on: "swiftshader", kernels: { ...TILED, sizes: "uniform" }, dtype: "f16", stream: "f32", shaderF16: false },
 ] as const;
 
-describe.each(["lavapipe", "swiftshader"] as const)("on %s", (adapter) => {
+describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) => {
+  if (isMissing) return void test.skip("every kernel", () => {});
   let gpu: GPU;
   beforeAll(async () => {
     gpu = await requestNodeGpu(adapter);

@@ -1,0 +1,51 @@
+import { expect, test } from "vitest";
+import { assembleShader, encodeSizes, withUniformSizes } from "./shader.ts";
+import { SHADERS } from "./sources.ts";
+
+const sources = (files: Record<string, string>): Map<string, string> => new Map(Object.entries(files));
+
+test("#ifdef, #else and #import choose lines; an import comes once", () => {
+  const files = sources({
+    main: "#import part\n#ifdef A\na\n#ifdef B\nab\n#else\na only\n#endif\n#else\nno a\n#endif\n#import part",
+    part: "part",
+  });
+  expect(assembleShader(files, "main", { A: true }).code).toBe("part\na\na only");
+  expect(assembleShader(files, "main", { A: true, B: true }).code).toBe("part\na\nab");
+  expect(assembleShader(files, "main", {}).code).toBe("part\nno a");
+  expect(assembleShader(files, "main", { N: 4 }).code).toBe("const N = 4u;\npart\nno a");
+});
+
+test("directives that make no sense are errors with file and line", () => {
+  expect(() => assembleShader(sources({ a: "x\n#import b" }), "a", {})).toThrow('a.wgsl:2: no shader named "b"');
+  expect(() => assembleShader(sources({ a: "#endif" }), "a", {})).toThrow("a.wgsl:1: #endif without #ifdef");
+  expect(() => assembleShader(sources({ a: "#ifdef A" }), "a", {})).toThrow("a.wgsl: #ifdef without #endif");
+  expect(() => assembleShader(sources({ a: "#if A" }), "a", {})).toThrow("a.wgsl:1: unknown directive #if");
+});
+
+test("sizes move from constants into a uniform, in the order of their declarations", () => {
+  const shader = assembleShader(
+    sources({ a: "override ROWS: u32; // rows\noverride EPS: f32 = 0.5;\nlet i = ROWS + ROWS4;\nlet e = EPS;" }),
+    "a",
+    { SHADER_F16: true },
+  );
+  const { code } = withUniformSizes(shader);
+  expect(code).toMatch(/^enable f16;\nstruct Sizes \{\n {2}ROWS: u32,\n {2}EPS: f32,\n\}/);
+  expect(code).toContain("let i = sizes.ROWS + ROWS4;\nlet e = sizes.EPS;");
+  const view = new DataView(encodeSizes(shader.sizes, { ROWS: 7 }));
+  expect([view.getUint32(0, true), view.getFloat32(4, true)]).toEqual([7, 0.5]);
+  expect(() => encodeSizes(shader.sizes, {})).toThrow("no value for the size ROWS");
+});
+
+test("every shader file is reachable from a kernel", () => {
+  const entries = [...SHADERS.keys()].filter((name) => SHADERS.get(name)!.includes("fn main("));
+  const reached = new Set(entries);
+  const visit = (name: string): void => {
+    for (const [, imported] of SHADERS.get(name)!.matchAll(/^#import (\w+)$/gm)) {
+      reached.add(imported!);
+      visit(imported!);
+    }
+  };
+  entries.forEach(visit);
+  expect([...SHADERS.keys()].filter((name) => !reached.has(name))).toEqual([]);
+  expect(entries.length).toBeGreaterThanOrEqual(10);
+});
