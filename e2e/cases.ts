@@ -170,6 +170,7 @@ export const CASES: readonly KernelCase[] = [
   selfAttention(1, 50, 1, 512, false),
   selfAttention(1, 1, 3, 8, true),
   selfAttention(1, 130, 3, 64, true),
+  { ...selfAttention(1, 4096, 1, 32, false), isHeavy: true },
   crossAttention([1, 5, 9, 64], 77, 2),
   crossAttention([2, 4, 4, 96], 154, 3, 6), // sharp softmax
   {
