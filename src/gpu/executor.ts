@@ -4,13 +4,14 @@
  */
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import type { Tensor } from "../graph/ops.ts";
-import { pixels, quads, type Dispatch } from "../kernels/kernel.ts";
+import { pixels, quads } from "../kernels/kernel.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
 import { tensorBytes, type Plan } from "../plan/plan.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";
 import type { GpuContext, Pipeline } from "./context.ts";
 import { guarded } from "./device.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
+import { record, submitAlone, type Encoded } from "./record.ts";
 import { encodeSizes, SIZES_BINDING } from "./shader.ts";
 import type { WeightStore } from "./store.ts";
 
@@ -22,12 +23,6 @@ export interface RunOptions {
   readonly onProfile?: ((rows: readonly ProfileRow[]) => void) | undefined;
   /** Read these tensors' values (for looking inside); by dispatch path. */
   readonly onTensor?: ((path: string, tensor: Tensor, values: Float32Array) => void) | undefined;
-}
-
-interface Encoded {
-  readonly dispatch: Dispatch;
-  readonly pipeline: GPUComputePipeline;
-  readonly bindGroup: GPUBindGroup;
 }
 
 export class Executor {
@@ -92,11 +87,8 @@ export class Executor {
       const pass = commands.beginComputePass();
       let work = 0;
       for (; next < this.#encoded.length && (work === 0 || work < pace.budget); next++) {
-        const { dispatch, pipeline, bindGroup } = this.#encoded[next]!;
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, bindGroup);
-        pass.dispatchWorkgroups(...dispatch.workgroups);
-        work += dispatch.work;
+        record(pass, this.#encoded[next]!);
+        work += this.#encoded[next]!.dispatch.work;
       }
       pass.end();
       const sent = performance.now();
@@ -116,15 +108,10 @@ export class Executor {
 
   async #stepThrough(onTensor: NonNullable<RunOptions["onTensor"]>, signal: AbortSignal | undefined): Promise<void> {
     const { device } = this.#context;
-    for (const { dispatch, pipeline, bindGroup } of this.#encoded) {
+    for (const encoded of this.#encoded) {
       throwIfAborted(signal);
-      const commands = device.createCommandEncoder({ label: dispatch.path });
-      const pass = commands.beginComputePass();
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, bindGroup);
-      pass.dispatchWorkgroups(...dispatch.workgroups);
-      pass.end();
-      device.queue.submit([commands.finish()]);
+      submitAlone(device, encoded);
+      const { dispatch } = encoded;
       for (const name of dispatch.writes) {
         const tensor = dispatch.bindings[name] as Tensor;
         onTensor(dispatch.path, tensor, await this.#read(tensor));

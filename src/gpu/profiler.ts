@@ -1,6 +1,6 @@
 /** Milliseconds per dispatch: by GPU timestamps where the device has them, else by wall clock, one submit each. */
-import type { Dispatch } from "../kernels/kernel.ts";
 import type { GpuContext } from "./context.ts";
+import { record, submitAlone, type Encoded } from "./record.ts";
 
 export interface ProfileRow {
   readonly path: string;
@@ -8,12 +8,6 @@ export interface ProfileRow {
   readonly shader: string;
   readonly work: number;
   readonly ms: number;
-}
-
-interface Encoded {
-  readonly dispatch: Dispatch;
-  readonly pipeline: GPUComputePipeline;
-  readonly bindGroup: GPUBindGroup;
 }
 
 export class Profiler {
@@ -47,14 +41,12 @@ export class Profiler {
       const resolved = device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
       const staging = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
       const commands = device.createCommandEncoder();
-      part.forEach(({ dispatch, pipeline, bindGroup }, i) => {
+      part.forEach((encoded, i) => {
         const pass = commands.beginComputePass({
-          label: dispatch.path,
+          label: encoded.dispatch.path,
           timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
         });
-        pass.setPipeline(pipeline);
-        pass.setBindGroup(0, bindGroup);
-        pass.dispatchWorkgroups(...dispatch.workgroups);
+        record(pass, encoded);
         pass.end();
       });
       commands.resolveQuerySet(querySet, 0, 2 * part.length, resolved, 0);
@@ -71,15 +63,9 @@ export class Profiler {
   async #byClock(encoded: readonly Encoded[], aborted: Promise<never>): Promise<number[]> {
     const { device } = this.#context;
     const times: number[] = [];
-    for (const { dispatch, pipeline, bindGroup } of encoded) {
-      const commands = device.createCommandEncoder({ label: dispatch.path });
-      const pass = commands.beginComputePass();
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, bindGroup);
-      pass.dispatchWorkgroups(...dispatch.workgroups);
-      pass.end();
+    for (const one of encoded) {
       const started = performance.now();
-      device.queue.submit([commands.finish()]);
+      submitAlone(device, one);
       await Promise.race([device.queue.onSubmittedWorkDone(), aborted]);
       times.push(performance.now() - started);
     }
