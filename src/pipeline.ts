@@ -120,10 +120,15 @@ class ModelPipeline implements Pipeline {
       const started = performance.now();
       throwIfAborted(signal);
 
+      const isGuided = guidanceScale > 1 && this.#model.unet.timeCondProjDim === undefined;
+      const { scale } = this.#model.vae;
+      const shape = { channels: this.#model.unet.inChannels, height: height / scale, width: width / scale };
+      const tokens = this.#model.textEncoders[0]!.tokenizer.length;
+      this.#stages.prepare({ batch: isGuided ? 2 : 1, height: shape.height, width: shape.width, tokens });
+
       onStep?.({ type: "encode" });
       const warnings: string[] = [];
       const options = { signal, warnings };
-      const isGuided = guidanceScale > 1 && this.#model.unet.timeCondProjDim === undefined;
       const positive = await encodePrompt(this.#stages, prompt, options);
       const negative = !isGuided
         ? undefined
@@ -136,8 +141,6 @@ class ModelPipeline implements Pipeline {
       const encoded = performance.now();
 
       const scheduler = this.#model.createScheduler(steps);
-      const { scale } = this.#model.vae;
-      const shape = { channels: this.#model.unet.inChannels, height: height / scale, width: width / scale };
       const count = shape.channels * shape.height * shape.width;
       const noise = createGenerator(seed);
       const latents = hooks.latents ?? noise.randn(count);

@@ -72,7 +72,10 @@ function transformerBlock(
   x: Tensor,
   { heads, encoderHiddenStates, onlyCrossAttention }: TransformerOptions,
 ): Tensor {
-  const norm = (i: number, of: Tensor): Tensor => g.layerNorm(`${path}.norm${i}`, of, BLOCK_NORM_EPS);
+  // What leads to cross-attention's scores is stored as exactly as the residual stream: the first token's keys are far
+  // larger than all others (CLIP's BOS outlier), which makes the softmax sharp and rounding errors before it count most.
+  const norm = (i: 1 | 2 | 3, of: Tensor): Tensor =>
+    g.layerNorm(`${path}.norm${i}`, of, BLOCK_NORM_EPS, { stream: i === 2 });
   const afterSelf = onlyCrossAttention
     ? crossAttention(g, `${path}.attn1`, x, norm(1, x), encoderHiddenStates, heads)
     : selfAttention(g, `${path}.attn1`, x, norm(1, x), heads, false);
@@ -117,12 +120,12 @@ function crossAttention(
   heads: number,
 ): Tensor {
   const channels = x.shape[3];
-  const q = g.linear(`${path}.to_q`, x, channels, { bias: false });
+  const q = g.linear(`${path}.to_q`, x, channels, { bias: false, stream: true });
   const kv = g.linears(
     `${path}.to_kv`,
     text,
     ["to_k", "to_v"].map((name) => ({ path: `${path}.${name}`, n: channels })),
-    { bias: false },
+    { bias: false, stream: true },
   );
   const seen = g.attention(`${path}.attention`, { q: whole(q), k: slice(kv, 0, 2), v: slice(kv, 1, 2), heads });
   return g.linear(`${path}.to_out.0`, seen, channels, { residual });

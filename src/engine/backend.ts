@@ -1,6 +1,5 @@
 /** Where a model's parts run: our kernels, or onnxruntime-web. Both run the same graphs and load the same tensors. */
 import type { Graph } from "../graph/ops.ts";
-import { elementCount } from "../graph/ops.ts";
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import { GpuContext } from "../gpu/context.ts";
 import { isSoftware, requestAdapter, requestDevice } from "../gpu/device.ts";
@@ -20,6 +19,8 @@ export type { RunOptions } from "../gpu/executor.ts";
 /** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
 export interface Component {
   readonly weightBytes: number;
+  /** Plans and begins to compile what `run` with this key will need. Throws what cannot run on the device, at once. */
+  prepare(key: string, build: () => Graph): void;
   /** `key` names the shape: the same key, the same graph. */
   run(key: string, build: () => Graph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
   dispose(): Promise<void>;
@@ -39,8 +40,8 @@ export interface LoadOptions {
   readonly key: string;
   readonly build: () => Graph;
   readonly signal?: AbortSignal | undefined;
-  /** Bytes read, and how many the component's files hold as far as is known. */
-  readonly onBytes?: ((loaded: number, total: number, file: string) => void) | undefined;
+  /** Bytes read so far, over the component's files. */
+  readonly onBytes?: ((loaded: number, file: string) => void) | undefined;
 }
 
 export interface Runtime {
@@ -110,21 +111,12 @@ async function* streamWeights(
   graph: Graph,
 ): AsyncGenerator<LoadedTensor, void, undefined> {
   const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
-  const elements = graph.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   let loaded = 0;
-  const known = new Map<string, number>();
-  const count = (bytes: number, file: string, fileBytes: number): void => {
-    loaded += bytes;
-    known.set(file, fileBytes);
-    // Until all shards have been opened, the parameters' count says more than the files seen so far.
-    const seen = [...known.values()].reduce((sum, n) => sum + n, 0);
-    onBytes?.(loaded, Math.max(seen, known.size > 1 ? elements * 2 : 0), file);
-  };
   for await (const { name, dtype, shape, bytes } of streamComponent(files, component, {
     precision,
     ...(signal && { signal }),
     wanted: (name) => names.has(name) || refuseUnread(component, name),
-    onBytes: count,
+    onBytes: (bytes, file) => onBytes?.((loaded += bytes), file),
   })) {
     throwIfAborted(signal);
     const where = `${component}/${name}`;
@@ -218,16 +210,22 @@ class WebGpuRuntime implements Runtime {
       store.destroy();
       throw error;
     }
+    const executorFor = (key: string, build: () => Graph): Executor => {
+      let executor = executors.get(key);
+      if (!executor) {
+        executor = new Executor(context, plan(build()), store);
+        executors.set(key, executor);
+      }
+      return executor;
+    };
     return {
       weightBytes: store.bytes,
-      run(key, build, inputs, runOptions) {
-        let executor = executors.get(key);
-        if (!executor) {
-          executor = new Executor(context, plan(build()), store);
-          executors.set(key, executor);
-        }
-        return executor.run(inputs, runOptions);
+      prepare(key, build) {
+        executorFor(key, build)
+          .compile()
+          .catch(() => {}); // run() meets the same failure, and reports it
       },
+      run: (key, build, inputs, runOptions) => executorFor(key, build).run(inputs, runOptions),
       async dispose() {
         store.destroy();
       },
@@ -294,6 +292,7 @@ class OrtRuntime implements Runtime {
     const runners = new Map<string, OrtRunner>();
     return {
       weightBytes: [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
+      prepare() {}, // sessions hold all their weights: one at a time, when it is needed
       async run(key, build, inputs, { signal } = {}) {
         // WebAssembly occupies the thread: without a pause, the message that cancels a run would never be read.
         await new Promise((resolve) => setTimeout(resolve));

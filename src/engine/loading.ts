@@ -10,6 +10,7 @@ import type { Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import type { LoadProgress, Precision } from "../types.ts";
 import type { ModelFiles } from "../weights/files.ts";
+import { componentBytes } from "../weights/folder.ts";
 
 export interface StageOptions {
   readonly files: ModelFiles;
@@ -49,14 +50,20 @@ export async function loadStages(
     { component: "vae", storage, ...vaeGraph(height, width) },
   ];
 
+  // Asked for all parts before the first is read: a part without weights must not cost the download of the others.
+  const bytes = await Promise.all(
+    parts.map(({ component }) => componentBytes(files, component, { precision, ...(signal && { signal }) })),
+  );
+  const parameters = ({ build }: (typeof parts)[number]): number =>
+    build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const progress = new Progress(
-    parts.map(({ build }) => build().weights.reduce((sum, { shape }) => sum + elementCount(shape) * 2, 0)),
+    bytes.map((known, i) => known || 2 * parameters(parts[i]!)),
     onProgress,
   );
   const components: Component[] = [];
   try {
     for (const [i, part] of parts.entries()) {
-      const onBytes: LoadOptions["onBytes"] = (loaded, total, file) => progress.report(i, loaded, total, file);
+      const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
       components.push(await runtime.load({ ...part, files, precision, signal, onBytes }));
     }
   } catch (error) {
@@ -70,6 +77,11 @@ export async function loadStages(
     components,
     stages: {
       model,
+      prepare: (shape) => {
+        const [net, decoder] = [unetGraph(shape), vaeGraph(shape.height, shape.width)];
+        unet.prepare(net.key, net.build);
+        vae.prepare(decoder.key, decoder.build);
+      },
       encode: (i, ids, eos, options) =>
         watched(text[i]!.component, options, (o) =>
           components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
@@ -110,7 +122,7 @@ async function watched<T>(name: string, options: RunOptions, run: (options: RunO
   });
 }
 
-/** Bytes over all parts: what the files say once they are open, two bytes a parameter until then. */
+/** Bytes over all parts: what their files say, or two bytes a parameter where a server does not tell. */
 class Progress {
   readonly #loaded: number[];
   readonly #totals: number[];
@@ -122,9 +134,9 @@ class Progress {
     this.#onProgress = onProgress;
   }
 
-  report(part: number, loaded: number, total: number, file: string): void {
+  report(part: number, loaded: number, file: string): void {
     this.#loaded[part] = loaded;
-    if (total > 0) this.#totals[part] = Math.max(total, loaded);
+    this.#totals[part] = Math.max(this.#totals[part]!, loaded);
     const [loadedBytes, totalBytes] = this.#sums();
     const progress = Math.min(99, (100 * loadedBytes) / totalBytes);
     this.#onProgress?.({ status: "download", file, loadedBytes, totalBytes, progress });

@@ -13,6 +13,8 @@ type Outputs = Promise<Record<string, Float32Array>>;
 /** A loaded model: its networks as functions, channels-last. */
 export interface Stages {
   readonly model: ModelDescription;
+  /** Plans the networks for latents of this shape. Throws `unsupported` where the device cannot hold them. */
+  prepare(shape: UNetShape): void;
   encode(encoder: number, ids: Uint32Array, eos: Uint32Array | undefined, options: RunOptions): Outputs;
   unet(shape: UNetShape, inputs: Inputs, options: RunOptions): Outputs;
   decode(shape: { height: number; width: number }, latents: Float32Array, options: RunOptions): Outputs;

@@ -209,9 +209,9 @@ export class GraphBuilder {
     return y;
   }
 
-  layerNorm(path: string, x: Tensor, eps: number): Tensor {
+  layerNorm(path: string, x: Tensor, eps: number, { stream = false }: { stream?: boolean } = {}): Tensor {
     this.#quads(path, "channels", x.shape[3]);
-    const y = this.#tensor(path, x.shape);
+    const y = this.#tensor(path, x.shape, this.#resultType(undefined, stream));
     this.#ops.push({ kind: "layer_norm", path, x, ...this.#affine(path, x.shape[3]), eps, y });
     return y;
   }
