@@ -5,7 +5,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createRuntime, STORAGE, type Runtime } from "../src/engine/backend.ts";
+import { createRuntime } from "../src/engine/backend.ts";
+import { STORAGE, type Runtime } from "../src/engine/runtime.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
 import { readUNet, unetInputs } from "../src/cli/unet.ts";

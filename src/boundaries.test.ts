@@ -20,7 +20,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   allocator: ["quant"],
   config: [],
   image: [],
-  engine: ["text", "diffusion", "graph", "plan", "gpu", "weights", "ort", "config"],
+  engine: ["text", "diffusion", "graph", "kernels", "plan", "gpu", "weights", "ort", "config"],
   pipeline: ["engine", "diffusion", "weights"],
   support: ["weights", "gpu"],
   worker: ["pipeline", "weights"],
@@ -30,7 +30,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ui: ["index", "worker"],
   cli: [
     ...["pipeline", "engine", "image", "allocator", "quant", "weights"],
-    ...["gpu", "plan", "graph", "diffusion", "text", "config", "ort"],
+    ...["gpu", "plan", "kernels", "graph", "diffusion", "text", "config", "ort"],
   ],
 };
 

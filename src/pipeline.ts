@@ -2,14 +2,17 @@
  * The story, once, top to bottom: prompt -> tokens -> text embeddings -> latents -> image.
  * Everything else in this package serves a line of `generate`.
  */
-import { createRuntime, type Component, type Runtime, type RuntimeOptions } from "./engine/backend.ts";
+import { createRuntime } from "./engine/backend.ts";
+import type { Component, Runtime, RuntimeOptions } from "./engine/runtime.ts";
 import { debug, setDebug } from "./debug.ts";
 import { createGenerator } from "./diffusion/noise.ts";
 import { MixdqError, throwIfAborted } from "./errors.ts";
 import { readModel, type ModelDescription } from "./engine/model.ts";
 import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./engine/stages.ts";
 import { loadStages } from "./engine/loading.ts";
-import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
+import { assertFinite, toRgba } from "./engine/output.ts";
+import { checkRequest, type GenerateRequest } from "./engine/request.ts";
+import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
 
 export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16" | "kernels" | "share">> {
@@ -49,8 +52,6 @@ export interface GenerateHooks {
   readonly latents?: Float32Array | undefined;
   readonly onIntermediates?: ((values: Intermediates) => void) | undefined;
 }
-
-export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
 
 /** A loaded model, ready to make pictures; the worker's client looks the same from outside. */
 export interface Pipeline {
@@ -231,89 +232,6 @@ interface Loaded {
   readonly components: readonly Component[];
 }
 
-interface Settings {
-  readonly prompt: string;
-  readonly negativePrompt: string | undefined;
-  readonly seed: number;
-  readonly steps: number;
-  readonly guidanceScale: number;
-  readonly width: number;
-  readonly height: number;
-}
-
-/** Pixels along one side: more would need activations that no adapter of today binds. */
-const MAX_SIZE = 4096;
-const MAX_STEPS = 1000;
-
-/** Fills in the model's defaults; throws `invalid-input` for anything out of range. */
-export function checkRequest(request: GenerateRequest, model: ModelDescription): Settings {
-  const {
-    prompt,
-    negativePrompt,
-    seed = Math.floor(Math.random() * 2 ** 32),
-    numInferenceSteps: steps = model.defaultSteps,
-    // A model distilled with a guidance embedding wants one; diffusers' default for it.
-    guidanceScale = model.unet.timeCondProjDim === undefined ? 0 : 8.5,
-    width = model.defaultWidth,
-    height = model.defaultHeight,
-  } = request;
-  const refuse = (what: string, got: unknown, expected: string): never => {
-    throw new MixdqError("invalid-input", `${what}: got ${String(got)}, expected ${expected}.`);
-  };
-  if (typeof prompt !== "string") refuse("prompt", typeof prompt, "a text");
-  if (!Number.isSafeInteger(seed) || seed < 0) refuse("seed", seed, "a whole number from 0 to 2^53 - 1");
-  if (!Number.isInteger(steps) || steps < 1 || steps > MAX_STEPS)
-    refuse("steps", steps, `a whole number from 1 to ${MAX_STEPS}`);
-  if (!Number.isFinite(guidanceScale) || guidanceScale < 0)
-    refuse("guidance scale", guidanceScale, "a number from 0 on");
-  const unit = Math.max(8, model.vae.scale);
-  for (const [name, size] of Object.entries({ width, height }))
-    if (!Number.isInteger(size) || size < unit || size > MAX_SIZE || size % unit !== 0)
-      refuse(name, size, `a multiple of ${unit} pixels from ${unit} to ${MAX_SIZE}`);
-  return { prompt, negativePrompt, seed, steps, guidanceScale, width, height };
-}
-
 function zeros({ hidden, pooled }: Conditioning): Conditioning {
   return { hidden: new Float32Array(hidden.length), pooled: pooled && new Float32Array(pooled.length) };
-}
-
-/** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
-function assertFinite(values: ArrayLike<number>, stage: string, precision: Precision): void {
-  for (let i = 0; i < values.length; i++)
-    if (!Number.isFinite(values[i]))
-      throw new MixdqError(
-        "invalid-output",
-        `The ${stage}'s output holds ${values[i]} at ${i}: its numbers left the range of ${precision}. ${adviceFor(precision)}`,
-      );
-}
-
-function adviceFor(precision: Precision): string {
-  return precision === "fp16"
-    ? "Use precision fp32; if it stays, the weights are damaged: download them again."
-    : "The weights are damaged: download them again.";
-}
-
-/** [1, 3, H, W] in -1..1 -> RGBA bytes. */
-function toRgba(
-  image: Float32Array,
-  width: number,
-  height: number,
-  precision: Precision,
-): Uint8ClampedArray<ArrayBuffer> {
-  const plane = width * height;
-  const out = new Uint8ClampedArray(plane * 4);
-  for (let i = 0; i < plane; i++) {
-    for (let channel = 0; channel < 3; channel++) {
-      const value = image[channel * plane + i]!;
-      if (!Number.isFinite(value))
-        throw new MixdqError(
-          "invalid-output",
-          `The picture holds ${value} at pixel (${i % width}, ${Math.floor(i / width)}): the model's numbers left the ` +
-            `range of ${precision}. ${adviceFor(precision)}`,
-        );
-      out[4 * i + channel] = (value / 2 + 0.5) * 255; // rounds and clamps
-    }
-    out[4 * i + 3] = 255;
-  }
-  return out;
 }

@@ -1,6 +1,7 @@
 /** `mixdq generate`: one picture, and what was computed on its way. */
 import { encodePng } from "../image.ts";
-import { checkRequest, loadPipeline, type Intermediates } from "../pipeline.ts";
+import { loadPipeline, type Intermediates } from "../pipeline.ts";
+import { checkRequest } from "../engine/request.ts";
 import { readModel, type ModelDescription } from "../engine/model.ts";
 import { readFloats } from "../weights/convert.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";

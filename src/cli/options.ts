@@ -5,7 +5,8 @@ import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../choices.ts";
 import { MixdqError } from "../errors.ts";
-import { SIMPLE, TILED, type KernelChoice } from "../gpu/tuner.ts";
+import { SIMPLE, TILED } from "../gpu/tuner.ts";
+import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Backend, Precision } from "../types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 

@@ -1,5 +1,6 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
-import { createRuntime, STORAGE } from "../engine/backend.ts";
+import { createRuntime } from "../engine/backend.ts";
+import { STORAGE } from "../engine/runtime.ts";
 import { Config } from "../config.ts";
 import { MixdqError } from "../errors.ts";
 import { setDebug } from "../debug.ts";

@@ -4,6 +4,29 @@
  */
 import { MixdqError } from "../errors.ts";
 
+/** One run's schedule. Elementwise, so samples may be in any layout; nothing here changes its arguments. */
+export interface Scheduler {
+  /** What the UNet is told at each step; its length is the number of steps. */
+  readonly timesteps: Float32Array;
+  /** The start noise (unit variance) is multiplied by this. */
+  readonly initNoiseSigma: number;
+  /** The UNet's input at a step. */
+  scaleModelInput(sample: Float32Array, stepIndex: number): Float32Array;
+  /**
+   * The sample at the next noise level, and the clean sample as estimated now (for previews). `noise` gives fresh
+   * N(0, 1) values, as many as the sample has; it is called exactly when diffusers draws from its generator.
+   */
+  step(modelOutput: Float32Array, stepIndex: number, sample: Float32Array, noise: () => Float32Array): SchedulerStep;
+}
+
+export interface SchedulerStep {
+  readonly prev: Float32Array;
+  readonly denoised: Float32Array;
+}
+
+/** A schedule for so many steps (1 up to what the model was trained with). Throws `invalid-input` for other counts. */
+export type SchedulerFactory = (steps: number) => Scheduler;
+
 export const PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"] as const;
 export type PredictionType = (typeof PREDICTION_TYPES)[number];
 

@@ -4,7 +4,7 @@
  * Values are rounded to float32 where diffusers 0.40 computes in float32.
  */
 import { MixdqError } from "../errors.ts";
-import type { Scheduler, SchedulerFactory } from "./scheduler.ts";
+import type { Scheduler, SchedulerFactory } from "./schedulerConfig.ts";
 import type { PredictionType, SchedulerConfig, TimestepSpacing } from "./schedulerConfig.ts";
 import { makeTrainingSchedule, PREDICTION_TYPES, TIMESTEP_SPACINGS, trainingSigmas } from "./schedulerConfig.ts";
 import { convertSigmas, interpolate, linspace, sigmaToTimestep } from "./sigmas.ts";

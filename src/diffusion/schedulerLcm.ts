@@ -3,7 +3,7 @@
  * the next one. Luo et al. 2023, arXiv 2310.04378. Rounded to float32 where diffusers 0.40 computes in float32.
  */
 import { MixdqError } from "../errors.ts";
-import type { SchedulerFactory } from "./scheduler.ts";
+import type { SchedulerFactory } from "./schedulerConfig.ts";
 import type { SchedulerConfig } from "./schedulerConfig.ts";
 import { makeTrainingSchedule, PREDICTION_TYPES } from "./schedulerConfig.ts";
 

@@ -1,6 +1,6 @@
 /** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
 import { debug, debugLevel, describeValues } from "../debug.ts";
-import { STORAGE, type Component, type LoadOptions, type Runtime, type RunOptions } from "./backend.ts";
+import { STORAGE, type Component, type LoadOptions, type Runtime, type RunOptions } from "./runtime.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";

@@ -1,5 +1,5 @@
 /** The three acts between prompt and picture, in diffusers' words. Latents and images are NCHW here, as diffusers has them. */
-import type { RunOptions } from "./backend.ts";
+import type { RunOptions } from "./runtime.ts";
 import { guidanceScaleEmbedding, timestepEmbedding } from "../diffusion/timestep.ts";
 import type { Scheduler } from "../diffusion/scheduler.ts";
 import type { UNetConfig, UNetShape } from "../diffusion/unet.ts";

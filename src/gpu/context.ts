@@ -1,12 +1,11 @@
 /** What every executor of a device shares: pipelines, arenas, and how much work fits into one submit. */
 import { MixdqError } from "../errors.ts";
-import type { DeviceCaps, Dispatch } from "../kernels/kernel.ts";
+import type { DeviceCaps, Dispatch, KernelChoice } from "../kernels/kernel.ts";
 import type { MemoryLimits } from "../plan/memory.ts";
 import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
 import { guarded } from "./device.ts";
 import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
-import type { KernelChoice } from "./tuner.ts";
 import { SHADERS } from "./sources.ts";
 
 export interface Pipeline {

@@ -6,15 +6,13 @@
 import { GraphBuilder, whole } from "../graph/builder.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { runReference } from "../kernels/index.ts";
-import type { DeviceCaps } from "../kernels/kernel.ts";
+import type { KernelChoice } from "../kernels/kernel.ts";
 import { makePlan } from "../plan/plan.ts";
 import { GpuContext } from "./context.ts";
 import { isSoftware, type GpuDevice } from "./device.ts";
 import { Executor } from "./executor.ts";
 import { WeightStore } from "./store.ts";
 import { MixdqError } from "../errors.ts";
-
-export type KernelChoice = Pick<DeviceCaps, "gemm" | "attention" | "reduction" | "sizes">;
 
 const FORMS = ["tiled", "direct"] as const;
 type Form = (typeof FORMS)[number];

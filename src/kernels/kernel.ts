@@ -18,6 +18,9 @@ export interface DeviceCaps {
   readonly maxWorkgroupsPerDimension: number;
 }
 
+/** What the tuner chooses. */
+export type KernelChoice = Pick<DeviceCaps, "gemm" | "attention" | "reduction" | "sizes">;
+
 /**
  * How a parameter lies in GPU memory.
  * matrix: [rows, taps, channels], rows and channels zero-padded to multiples of 4; taps are a convolution's kernel

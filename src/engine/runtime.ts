@@ -1,0 +1,64 @@
+/** What runs a model's parts, whichever way: a runtime loads components, a component runs graphs over its weights. */
+import type { Inputs, RunOptions } from "../gpu/executor.ts";
+import type { KernelChoice } from "../kernels/kernel.ts";
+import type { Graph } from "../graph/ops.ts";
+import type { Backend, Precision } from "../types.ts";
+import type { ModelFiles } from "../weights/files.ts";
+
+export type { RunOptions } from "../gpu/executor.ts";
+
+/** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
+export interface Component {
+  readonly weightBytes: number;
+  /** Plans and begins to compile what `run` with this key will need. Throws what cannot run on the device, at once. */
+  prepare(key: string, build: () => Graph): void;
+  /** `key` names the shape: the same key, the same graph. */
+  run(key: string, build: () => Graph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
+  dispose(): Promise<void>;
+}
+
+export interface LoadOptions {
+  /** Folder of the component within the model. */
+  readonly component: string;
+  readonly files: ModelFiles;
+  /** Which of the checkpoint's variants to prefer. */
+  readonly precision: Precision;
+  /**
+   * f16: 16-bit weights, rounded where the checkpoint has more. exact: 16 bits only where the checkpoint itself has
+   * them, else 32.
+   */
+  readonly storage: "f16" | "exact";
+  readonly key: string;
+  readonly build: () => Graph;
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes read so far, over the component's files. */
+  readonly onBytes?: ((loaded: number, file: string) => void) | undefined;
+}
+
+export interface Runtime {
+  readonly backend: Backend;
+  readonly adapter: string;
+  readonly features: readonly string[];
+  /** Bytes of activation memory. */
+  readonly activationBytes: number;
+  load(options: LoadOptions): Promise<Component>;
+  dispose(): Promise<void>;
+}
+
+export interface RuntimeOptions {
+  readonly backend: Backend;
+  /** navigator.gpu, or Dawn's in Node. */
+  readonly gpu: GPU | undefined;
+  /** false: do not use shader-f16 even where it is there. */
+  readonly shaderF16?: boolean;
+  /** Which forms of the kernels; default: measured or known for the device. */
+  readonly kernels?: KernelChoice;
+  /** false gives every activation memory of its own. */
+  readonly share?: boolean;
+}
+
+/** How a precision stores a network's weights and activations. */
+export const STORAGE = {
+  fp32: { weights: "exact", activations: "f32" },
+  fp16: { weights: "f16", activations: "f16" },
+} as const satisfies Record<Precision, { weights: LoadOptions["storage"]; activations: "f32" | "f16" }>;
