@@ -14,6 +14,7 @@ import { buildUNet } from "../src/diffusion/unet.ts";
 import { loadPipeline, type Intermediates, type Pipeline } from "../src/pipeline.ts";
 import { joined, toChannelsFirst } from "../src/engine/stages.ts";
 import { readFloats } from "../src/weights/convert.ts";
+import { findComponent } from "../src/weights/folder.ts";
 import { parseSafetensors, type StoredTensor } from "../src/weights/safetensors.ts";
 import { testAdapters } from "./adapters.ts";
 
@@ -53,8 +54,9 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
       const runtime: Runtime = await createRuntime({ backend: "webgpu", gpu });
       try {
         const { weights: storage, activations } = STORAGE[precision];
+        const weights = await findComponent(files, "unet", { precision });
         const build = () => buildUNet(config, shape, "unet", activations);
-        const unet = await runtime.load({ component: "unet", files, precision, storage, key: "unet", build });
+        const unet = await runtime.load({ component: "unet", weights, storage, key: "unet", build });
         const { out_sample } = await unet.run("unet", build, inputs);
         const size = out_sample!.length / shape.batch;
         const latents = { channels: config.outChannels, height: shape.height, width: shape.width };

@@ -7,7 +7,7 @@ import { MixdqError } from "./errors.ts";
 import { checkLimits } from "./gpu/device.ts";
 import type { Backend, Precision } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
-import { componentBytes, readJson } from "./weights/folder.ts";
+import { findComponent, readJson } from "./weights/folder.ts";
 import { httpFiles } from "./weights/http.ts";
 
 export interface SupportOptions {
@@ -84,8 +84,8 @@ async function weightBytes(files: ModelFiles, precision: Precision, signal: Abor
   // [library, class]; [null, null] for a part that this model does without.
   const parts = Object.entries(index ?? {}).filter(([, entry]) => Array.isArray(entry) && entry[0] !== null);
   const names = parts.map(([name]) => name).filter((name) => COMPONENTS.includes(name));
-  const sizes = await Promise.all(names.map((name) => componentBytes(files, name, { precision, signal })));
-  return sizes.reduce((sum, bytes) => sum + bytes, 0);
+  const found = await Promise.all(names.map((name) => findComponent(files, name, { precision, signal })));
+  return found.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {

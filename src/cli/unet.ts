@@ -8,7 +8,7 @@ import { buildUNet, readUNetConfig, type UNetConfig } from "../diffusion/unet.ts
 import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
-import { readJson } from "../weights/folder.ts";
+import { findComponent, readJson } from "../weights/folder.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { diskFiles } from "./diskFiles.ts";
@@ -50,8 +50,9 @@ export async function unet(args: readonly string[]): Promise<void> {
   });
   const { precision } = run;
   const { weights: storage, activations } = STORAGE[precision];
+  const weights = await findComponent(files, "unet", { precision });
   const build = () => buildUNet(config, shape, "unet", activations);
-  const component = await runtime.load({ component: "unet", files, precision, storage, key: "unet", build });
+  const component = await runtime.load({ component: "unet", weights, storage, key: "unet", build });
   const { out_sample: output } = await component.run("unet", build, inputs);
   const { batch, height, width } = shape;
   const perImage = output!.length / batch;

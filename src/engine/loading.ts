@@ -10,7 +10,7 @@ import type { Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import type { LoadProgress, Precision } from "../types.ts";
 import type { ModelFiles } from "../weights/files.ts";
-import { componentBytes } from "../weights/folder.ts";
+import { findComponent } from "../weights/folder.ts";
 
 export interface StageOptions {
   readonly files: ModelFiles;
@@ -50,21 +50,21 @@ export async function loadStages(
     { component: "vae", storage, ...vaeGraph(height, width) },
   ];
 
-  // Asked for all parts before the first is read: a part without weights must not cost the download of the others.
-  const bytes = await Promise.all(
-    parts.map(({ component }) => componentBytes(files, component, { precision, ...(signal && { signal }) })),
+  // Found for all parts before the first is read: a part without weights must not cost the download of the others.
+  const weights = await Promise.all(
+    parts.map(({ component }) => findComponent(files, component, { precision, signal })),
   );
   const parameters = ({ build }: (typeof parts)[number]): number =>
     build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const progress = new Progress(
-    bytes.map((known, i) => known || 2 * parameters(parts[i]!)),
+    weights.map(({ bytes }, i) => bytes || 2 * parameters(parts[i]!)),
     onProgress,
   );
   const components: Component[] = [];
   try {
     for (const [i, part] of parts.entries()) {
       const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
-      components.push(await runtime.load({ ...part, files, precision, signal, onBytes }));
+      components.push(await runtime.load({ ...part, weights: weights[i]!, signal, onBytes }));
     }
   } catch (error) {
     for (const component of components) await component.dispose();

@@ -3,7 +3,7 @@ import type { Inputs, RunOptions } from "../gpu/executor.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { Backend, Precision } from "../types.ts";
-import type { ModelFiles } from "../weights/files.ts";
+import type { ComponentWeights } from "../weights/folder.ts";
 
 export type { RunOptions } from "../gpu/executor.ts";
 
@@ -20,9 +20,7 @@ export interface Component {
 export interface LoadOptions {
   /** Folder of the component within the model. */
   readonly component: string;
-  readonly files: ModelFiles;
-  /** Which of the checkpoint's variants to prefer. */
-  readonly precision: Precision;
+  readonly weights: ComponentWeights;
   /**
    * f16: 16-bit weights, rounded where the checkpoint has more. exact: 16 bits only where the checkpoint itself has
    * them, else 32.

@@ -2,7 +2,6 @@
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import type { Graph } from "../graph/ops.ts";
 import { toFloat16, toFloat32 } from "../weights/convert.ts";
-import { streamComponent } from "../weights/folder.ts";
 import type { LoadOptions } from "./runtime.ts";
 
 /** A tensor of the checkpoint that the graph wants. */
@@ -36,14 +35,13 @@ function refuseUnread(component: string, name: string): false {
 
 /** Every tensor that a graph wants, in the files' order, one at a time. */
 export async function* streamWeights(
-  { component, files, precision, signal, onBytes }: LoadOptions,
+  { component, weights, signal, onBytes }: LoadOptions,
   graph: Graph,
 ): AsyncGenerator<LoadedTensor, void, undefined> {
   const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
   let loaded = 0;
-  for await (const { name, dtype, shape, bytes } of streamComponent(files, component, {
-    precision,
-    ...(signal && { signal }),
+  for await (const { name, dtype, shape, bytes } of weights.tensors({
+    signal,
     wanted: (name) => names.has(name) || refuseUnread(component, name),
     onBytes: (bytes, file) => onBytes?.((loaded += bytes), file),
   })) {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { ModelFiles } from "./files.ts";
-import { componentBytes, readJson, streamComponent } from "./folder.ts";
-import type { ComponentOptions } from "./folder.ts";
+import { findComponent, readJson, streamComponent } from "./folder.ts";
+import type { FindOptions, TensorOptions } from "./folder.ts";
 import { writeSafetensors } from "./safetensors.ts";
 
 const PAGE = "<!DOCTYPE html><title>app</title>";
@@ -32,7 +32,11 @@ function weights(...names: string[]): Uint8Array {
   return writeSafetensors(Object.fromEntries(tensors));
 }
 
-async function names(files: ModelFiles, component: string, options: ComponentOptions = { precision: "fp16" }) {
+async function names(
+  files: ModelFiles,
+  component: string,
+  options: FindOptions & TensorOptions = { precision: "fp16" },
+) {
   const found = [];
   for await (const { name } of streamComponent(files, component, options)) found.push(name);
   return found;
@@ -89,10 +93,10 @@ test("a component's bytes are the single file's, or what the index of its shards
     }),
     "text_encoder/model.safetensors.index.json": index({}),
   });
-  expect(await componentBytes(files, "vae", { precision: "fp16" })).toBe(single.length);
-  expect(await componentBytes(files, "unet", { precision: "fp16" })).toBe(1234);
-  expect(await componentBytes(files, "text_encoder", { precision: "fp16" })).toBe(0);
-  await expect(componentBytes(files, "text_encoder_2", { precision: "fp16" })).rejects.toThrow("no weights");
+  expect((await findComponent(files, "vae", { precision: "fp16" })).bytes).toBe(single.length);
+  expect((await findComponent(files, "unet", { precision: "fp16" })).bytes).toBe(1234);
+  expect((await findComponent(files, "text_encoder", { precision: "fp16" })).bytes).toBe(0);
+  await expect(findComponent(files, "text_encoder_2", { precision: "fp16" })).rejects.toThrow("no weights");
 });
 
 test("shards without a wanted tensor are not opened, and every byte of the others is reported", async () => {

@@ -9,9 +9,13 @@ import type { FileStream, ModelFiles } from "./files.ts";
 import { streamTensors } from "./safetensors.ts";
 import type { WeightTensor } from "./safetensors.ts";
 
-export interface ComponentOptions {
+export interface FindOptions {
   /** fp16 prefers the fp16 variant, fp32 the plain one; either is taken where it is the only one. */
   readonly precision: Precision;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface TensorOptions {
   readonly signal?: AbortSignal | undefined;
   /** Which tensors to yield; shards that hold none are not opened. Default: all. */
   readonly wanted?: ((name: string) => boolean) | undefined;
@@ -19,27 +23,63 @@ export interface ComponentOptions {
   readonly onBytes?: ((count: number, file: string, fileBytes: number) => void) | undefined;
 }
 
+/** A component's weights, found but not yet read. */
+export interface ComponentWeights {
+  /** Over all files, from headers and indexes alone; 0 where they do not say. */
+  readonly bytes: number;
+  /**
+   * The tensors over all files, one at a time; each call reads anew. Throws `invalid-model` where index and shards
+   * disagree or for damaged files, and what `streamTensors` and the files throw.
+   */
+  tensors(options?: TensorOptions): AsyncGenerator<WeightTensor, void, undefined>;
+}
+
 /** A model of this family has at most a dozen shards. */
 const MAX_SHARDS = 1000;
 
 /**
- * The tensors of `component` (a folder such as `unet` or `text_encoder_2`) over all its files, one at a time. Throws
- * `invalid-model` where there are no weights, where index and shards disagree, or for damaged files; and what
- * `streamTensors` and the files throw.
+ * Looks where the weights of `component` (a folder such as `unet` or `text_encoder_2`) are. Throws `invalid-model` where
+ * there are none.
  */
+export async function findComponent(
+  files: ModelFiles,
+  component: string,
+  { precision, signal }: FindOptions,
+): Promise<ComponentWeights> {
+  const found = await findWeights(files, component, precision, signal);
+  return found.kind === "single"
+    ? { bytes: found.bytes, tensors: (options) => tensorsOfFile(files, found.path, options) }
+    : { bytes: found.totalBytes, tensors: (options) => tensorsOfShards(files, component, found, options) };
+}
+
+/** Finds and reads at once. */
 export async function* streamComponent(
   files: ModelFiles,
   component: string,
-  { precision, signal, wanted = () => true, onBytes }: ComponentOptions,
+  options: FindOptions & TensorOptions,
 ): AsyncGenerator<WeightTensor, void, undefined> {
-  const found = await findWeights(files, component, precision, signal);
-  if (found.kind === "single") {
-    const { path, stream } = found;
-    const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
-    yield* streamTensors(stream, `${files.location}/${path}`, { signal, wanted, onBytes: report });
-    return;
-  }
+  yield* (await findComponent(files, component, options)).tensors(options);
+}
 
+async function* tensorsOfFile(
+  files: ModelFiles,
+  path: string,
+  { signal, wanted, onBytes }: TensorOptions = {},
+): AsyncGenerator<WeightTensor, void, undefined> {
+  const where = `${files.location}/${path}`;
+  const stream = await openWeights(files, path, signal);
+  if (stream === undefined)
+    throw new MixdqError("invalid-model", `${where}: the file was there and is no more. Load the model again.`);
+  const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
+  yield* streamTensors(stream, where, { signal, wanted, onBytes: report });
+}
+
+async function* tensorsOfShards(
+  files: ModelFiles,
+  component: string,
+  found: Extract<FoundWeights, { kind: "sharded" }>,
+  { signal, wanted = () => true, onBytes }: TensorOptions = {},
+): AsyncGenerator<WeightTensor, void, undefined> {
   for (const [shard, names] of groupByShard(found.owners)) {
     if (![...names].some(wanted)) continue;
     const path = `${component}/${shard}`;
@@ -65,21 +105,6 @@ export async function* streamComponent(
 }
 
 /**
- * How many bytes `streamComponent` would find, from headers and indexes alone; 0 where they do not say. Throws what it
- * throws where there are no weights.
- */
-export async function componentBytes(
-  files: ModelFiles,
-  component: string,
-  { precision, signal }: Pick<ComponentOptions, "precision" | "signal">,
-): Promise<number> {
-  const found = await findWeights(files, component, precision, signal);
-  if (found.kind === "sharded") return found.totalBytes;
-  await found.stream.body.cancel();
-  return found.stream.bytes;
-}
-
-/**
  * A JSON file of the model, parsed; the caller checks what is in it. Throws `invalid-model` where it is missing or
  * malformed, and what `files.text` throws.
  */
@@ -94,7 +119,7 @@ export async function readJson(files: ModelFiles, path: string, signal?: AbortSi
 }
 
 type FoundWeights =
-  | { readonly kind: "single"; readonly path: string; readonly stream: FileStream }
+  | { readonly kind: "single"; readonly path: string; readonly bytes: number }
   | {
       readonly kind: "sharded";
       readonly path: string;
@@ -116,7 +141,9 @@ async function findWeights(
     looked.push(name);
     if (name.endsWith(".safetensors")) {
       const stream = await openWeights(files, path, signal);
-      if (stream !== undefined) return { kind: "single", path, stream };
+      if (stream === undefined) continue;
+      await stream.body.cancel();
+      return { kind: "single", path, bytes: stream.bytes };
     } else {
       const text = await files.text(path, signal);
       if (text === undefined || isMarkup(text)) continue;
