@@ -155,7 +155,7 @@ export function mixdq(args: readonly string[], env: Readonly<Record<string, stri
 }
 
 /** What Dawn says on stderr by itself, from native code that cannot be told to be quiet. */
-const CHATTER = /^Warning: (max|Vulkan|vk)|^ - While |^ +at \w+Impl \(|^$/;
+const CHATTER = /^Warning: (max|Vulkan|vk|Couldn.t load)|^ - While |^ +at (\w+Impl|operator\(\)) \(|^$/;
 
 /** The lines on stderr that are ours. */
 export function ownLines(stderr: string): readonly string[] {
