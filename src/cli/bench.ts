@@ -1,4 +1,4 @@
-/** `mixdq bench`: a picture of the default size, checked, then timed, with a table by kernel. */
+/** `mixdq bench`: a picture of the default size, checked against itself, then timed; --debug 2 prints a table by kernel. */
 import { requestNodeGpu } from "./adapter.ts";
 import { loadPipeline } from "../pipeline.ts";
 import { diskFiles } from "./diskFiles.ts";
@@ -7,7 +7,7 @@ import { integer, readFlags, RUN_FLAGS, runFlags, text } from "./options.ts";
 
 export const BENCH_USAGE = `mixdq bench
   --runs N              pictures to time after a warm-up; default 5
-  --model DIR --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16`;
+  --model DIR --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
 
 const PROMPT = "a red house by the sea at sunset with two pine trees";
 

@@ -18,8 +18,8 @@ const FORMS = ["tiled", "direct"] as const;
 type Form = (typeof FORMS)[number];
 
 /**
- * What software adapters run, and what `--kernels direct` asks for: they are 4 to 8 times faster with the direct forms,
- * and take seconds to compile the tiled ones.
+ * What software adapters run, and what `--kernels direct` asks for: they emulate workgroup memory and barriers on a CPU,
+ * and take seconds to compile the tiled forms.
  */
 export const SIMPLE: KernelChoice = { gemm: "direct", attention: "direct", reduction: 8, sizes: "uniform" };
 
@@ -30,12 +30,15 @@ export const TILED: KernelChoice = { gemm: "tiled", attention: "tiled", reductio
 const TOLERANCE = 1e-4;
 
 export async function chooseKernels(gpu: GpuDevice): Promise<KernelChoice> {
-  if (isSoftware(gpu.adapter)) return SIMPLE;
+  return isSoftware(gpu.adapter) ? SIMPLE : measureKernels(gpu);
+}
+
+/** Measures every form over `timed` = [pixels along a side, ops in a row]; `unsupported` where all compute wrongly. */
+export async function measureKernels(gpu: GpuDevice, timed: readonly [number, number] = TIMED): Promise<KernelChoice> {
   return {
-    gemm: await fastest(gpu, "gemm", products),
-    attention: await fastest(gpu, "attention", attentions),
-    reduction: 64,
-    sizes: "constants",
+    ...TILED,
+    gemm: await fastest(gpu, "gemm", products, timed),
+    attention: await fastest(gpu, "attention", attentions, timed),
   };
 }
 
@@ -46,10 +49,15 @@ type Family = (size: number, depth: number) => Graph;
 const CHECKED = [9, 1] as const;
 const TIMED = [32, 16] as const;
 
-async function fastest(gpu: GpuDevice, name: "gemm" | "attention", family: Family): Promise<Form> {
+async function fastest(
+  gpu: GpuDevice,
+  name: "gemm" | "attention",
+  family: Family,
+  size: readonly [number, number],
+): Promise<Form> {
   const checked = prepare(family(...CHECKED));
   const expected = runReference(checked.graph, checked.inputs, ({ name }) => checked.weights.get(name)!)["y"]!;
-  const timed = prepare(family(...TIMED));
+  const timed = prepare(family(...size));
   let best: { form: Form; ms: number } | undefined;
   for (const form of FORMS) {
     const context = new GpuContext(gpu, { ...TILED, gemm: form, attention: form });
