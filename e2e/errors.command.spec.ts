@@ -397,7 +397,7 @@ describe("an adapter is refused", () => {
       new Config("vae/config.json", JSON.parse(readFileSync(path.join(MODEL[1]!, "vae/config.json"), "utf8"))),
     );
     const graph = buildVaeDecoder(vae, { batch: 1, height: 512, width: 512 }, "f32");
-    const caps = { shaderF16: false, maxWorkgroupsPerDimension: 65_535, ...SIMPLE };
+    const caps = { shaderF16: false, packedDot: true, maxWorkgroupsPerDimension: 65_535, ...SIMPLE };
     const memory = { maxBindingBytes: limits.maxStorageBufferBindingSize, maxBufferBytes: limits.maxBufferSize };
     const error = await refusal((async () => makePlan(graph, { caps, limits: memory, weightType: "f32" }))());
     expectError(

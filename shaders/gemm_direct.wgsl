@@ -1,16 +1,17 @@
-// Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm.wgsl for the formula).
+// Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm_finish.wgsl for the formula).
 // One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates). No workgroup memory, no barriers:
 // the fast form on software adapters, and the simple one to read first.
 
-#import gemm
+#import gemm_operands
+#import gemm_finish
 
 struct Tile { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
 
-fn accumulate(t: ptr<function, Tile>, a: array<vec4<f32>, 4>, row: u32) {
-  let w0 = load_wgt(w[row]);
-  let w1 = load_wgt(w[row + TAPS * (C4 + S4)]);
-  let w2 = load_wgt(w[row + 2u * TAPS * (C4 + S4)]);
-  let w3 = load_wgt(w[row + 3u * TAPS * (C4 + S4)]);
+fn accumulate(t: ptr<function, Tile>, a: array<vec4<f32>, 4>, row: u32, tap: u32, c: u32) {
+  let w0 = load_w(row, tap, c);
+  let w1 = load_w(row + 1u, tap, c);
+  let w2 = load_w(row + 2u, tap, c);
+  let w3 = load_w(row + 3u, tap, c);
   (*t).r0 += vec4<f32>(dot(a[0], w0), dot(a[0], w1), dot(a[0], w2), dot(a[0], w3));
   (*t).r1 += vec4<f32>(dot(a[1], w0), dot(a[1], w1), dot(a[1], w2), dot(a[1], w3));
   (*t).r2 += vec4<f32>(dot(a[2], w0), dot(a[2], w1), dot(a[2], w2), dot(a[2], w3));
@@ -29,9 +30,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var sum: Tile;
 #ifdef GEGLU
   var gate: Tile;
-  let first_row = n4 * 8u * (C4 + S4) * TAPS;
+  let first_row = n4 * 8u;
 #else
-  let first_row = n4 * 4u * (C4 + S4) * TAPS;
+  let first_row = n4 * 4u;
 #endif
 
 #ifdef CONV
@@ -43,19 +44,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let p = vec4<i32>(pixel_under(win0, tap), pixel_under(win1, tap), pixel_under(win2, tap), pixel_under(win3, tap));
     let inside = select(vec4<f32>(), vec4<f32>(1.0), p >= vec4<i32>());
     let q = vec4<u32>(max(p, vec4<i32>()));
-    let row = first_row + tap * (C4 + S4);
     for (var c = 0u; c < C4 + S4; c++) {
       let a = array<vec4<f32>, 4>(
         load_x(q.x, c) * inside.x, load_x(q.y, c) * inside.y, load_x(q.z, c) * inside.z, load_x(q.w, c) * inside.w);
-      accumulate(&sum, a, row + c);
+      accumulate(&sum, a, first_row, tap, c);
     }
   }
 #else
   for (var c = 0u; c < C4; c++) {
     let a = array<vec4<f32>, 4>(load_x(m, c), load_x(m1, c), load_x(m2, c), load_x(m3, c));
-    accumulate(&sum, a, first_row + c);
+    accumulate(&sum, a, first_row, 0u, c);
 #ifdef GEGLU
-    accumulate(&gate, a, first_row + 4u * C4 + c);
+    accumulate(&gate, a, first_row + 4u, 0u, c);
 #endif
   }
 #endif

@@ -1,4 +1,4 @@
-// Matrix product and implicit-GEMM convolution through workgroup memory (see shared/gemm.wgsl for the formula).
+// Matrix product and implicit-GEMM convolution through workgroup memory (see shared/gemm_finish.wgsl for the formula).
 // One workgroup makes BM pixels x BN channels; each of its BM/4 x BN/8 invocations 4 pixels x 8 channels in registers.
 // Per step, BK4 quads of the inner dimension of both operands are staged, widened to f32. BM, BN and BK4 are text
 // constants, so every index into workgroup memory is provably in range.
@@ -7,7 +7,8 @@
 // neighbouring 16 bytes. A column's place within its half is (column % 4, column / 4) for the same reason: an
 // invocation owns four consecutive columns of each half, which must not lie four apart.
 
-#import gemm
+#import gemm_operands
+#import gemm_finish
 
 const THREADS = BM / 4u * (BN / 8u);
 const HALF = BN / 2u;
@@ -67,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let column = slot / BK4;
         let row = weight_row(n_first, column);
         var v = vec4<f32>();
-        if (row < weight_rows && c < C4 + S4) { v = load_wgt(w[(row * TAPS + tap) * (C4 + S4) + c]); }
+        if (row < weight_rows && c < C4 + S4) { v = load_w(row, tap, c); }
         stage_w[slot % BK4 * BN + column / HALF * HALF + column % 4u * (BN / 8u) + column % HALF / 4u] = v;
       }
       workgroupBarrier();

@@ -18,10 +18,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   weights: ["quant"],
   ort: ["graph", "quant"],
   allocator: ["quant"],
+  calibration: ["graph", "quant"],
+  quality: ["weights"],
   config: [],
   image: [],
-  engine: ["text", "diffusion", "graph", "kernels", "plan", "gpu", "weights", "ort", "config"],
-  pipeline: ["engine", "diffusion", "weights"],
+  engine: ["text", "diffusion", "graph", "kernels", "plan", "gpu", "weights", "ort", "config", "quant"],
+  pipeline: ["engine", "diffusion", "weights", "quant"],
   support: ["weights", "gpu"],
   worker: ["pipeline", "weights"],
   index: ["worker", "pipeline", "weights", "support", "image"],
@@ -29,7 +31,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   react: ["index"],
   ui: ["index", "worker"],
   cli: [
-    ...["pipeline", "engine", "image", "allocator", "quant", "weights"],
+    ...["pipeline", "engine", "image", "allocator", "calibration", "quality", "quant", "weights"],
     ...["gpu", "plan", "kernels", "graph", "diffusion", "text", "config", "ort"],
   ],
 };
@@ -42,7 +44,11 @@ const OWNERS: Record<string, string> = {
   "onnxruntime-web": "ort",
   comlink: "worker",
   "fast-png": "image",
+  echarts: "allocator",
+  highs: "allocator",
+  "ml-matrix": "quality",
   webgpu: "cli",
+  yaml: "quant",
   "@sparticuz/chromium": "cli",
 };
 

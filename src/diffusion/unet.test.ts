@@ -73,6 +73,7 @@ test("SDXL-Turbo at 512x512 fits into WebGPU's default limits, and its work is k
       attention: "tiled",
       reduction: 64,
       sizes: "constants",
+      packedDot: true,
       maxWorkgroupsPerDimension: 65_535,
     },
     limits: { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 },

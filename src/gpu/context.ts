@@ -12,7 +12,7 @@ export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly bindings: readonly ShaderBinding[];
-  /** What the pipeline reads from the uniform of sizes; empty where sizes are compiled in. */
+  /** What the pipeline reads from the uniform of sizes: everything, or only what is not compiled in. */
   readonly sizes: readonly ShaderSize[];
 }
 
@@ -33,6 +33,7 @@ export class GpuContext {
     const { limits } = gpu.device;
     this.caps = {
       shaderF16: gpu.shaderF16,
+      packedDot: gpu.packedDot,
       maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
       ...kernels,
     };
@@ -92,21 +93,23 @@ export class GpuContext {
     return pipeline;
   }
 
-  async #compile({ shader, defines, constants }: Dispatch, label: string): Promise<Pipeline> {
-    const inUniform = this.caps.sizes === "uniform";
-    const assembled = assembleShader(SHADERS, shader, defines);
-    const { code, bindings, sizes } = inUniform ? withUniformSizes(assembled) : assembled;
-    const layout = this.#layout(bindings, inUniform && sizes.length > 0);
+  async #compile({ shader, defines, constants, numbers = {} }: Dispatch, label: string): Promise<Pipeline> {
+    const compiledIn = this.caps.sizes === "constants";
+    const { code, bindings, sizes } = withUniformSizes(
+      assembleShader(SHADERS, shader, defines),
+      (name) => !compiledIn || name in numbers,
+    );
+    const layout = this.#layout(bindings, sizes.length > 0);
     try {
       const pipeline = await this.device.createComputePipelineAsync({
         label,
         layout: this.device.createPipelineLayout({ bindGroupLayouts: [layout] }),
         compute: {
           module: this.device.createShaderModule({ label, code }),
-          ...(!inUniform && { constants: { ...constants } }),
+          ...(compiledIn && { constants: { ...constants } }),
         },
       });
-      return { pipeline, layout, bindings, sizes: inUniform ? sizes : [] };
+      return { pipeline, layout, bindings, sizes };
     } catch (error) {
       this.assertAlive();
       throw new MixdqError(

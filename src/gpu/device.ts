@@ -19,6 +19,8 @@ export interface GpuDevice {
   readonly adapter: string;
   readonly features: readonly string[];
   readonly shaderF16: boolean;
+  /** WGSL has dot4I8Packed (which the driver may still have to emulate). */
+  readonly packedDot: boolean;
   readonly timestamps: boolean;
 }
 
@@ -57,12 +59,16 @@ export function isSoftware(adapter: string): boolean {
 }
 
 /**
- * `shaderF16: false` leaves the feature unused (the same bytes are unpacked). Throws what `requestAdapter` throws, and
+ * `shaderF16: false` and `packedDot: false` leave a feature unused (the same results come another way). Throws what `requestAdapter` throws, and
  * `unsupported` where a limit is too small.
  */
 export async function requestDevice(
   gpu: GPU | undefined,
-  { shaderF16 = true, fallback = false }: { shaderF16?: boolean; fallback?: boolean } = {},
+  {
+    shaderF16 = true,
+    packedDot = true,
+    fallback = false,
+  }: { shaderF16?: boolean; packedDot?: boolean; fallback?: boolean } = {},
 ): Promise<GpuDevice> {
   const { adapter, name } = await requestAdapter(gpu, fallback);
   checkLimits(adapter.limits, name);
@@ -78,6 +84,7 @@ export async function requestDevice(
     adapter: name,
     features: [...features],
     shaderF16: device.features.has("shader-f16"),
+    packedDot: packedDot && gpu!.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"),
     timestamps: device.features.has("timestamp-query"),
   };
 }

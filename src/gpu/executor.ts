@@ -3,7 +3,7 @@
  * encodes, submits in bounded pieces and reads outputs. It does not know what a UNet is.
  */
 import { MixdqError, throwIfAborted } from "../errors.ts";
-import type { Tensor } from "../graph/ops.ts";
+import type { DType, Tensor } from "../graph/ops.ts";
 import { pixels, quads } from "../kernels/kernel.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
 import { tensorBytes, type Plan } from "../plan/plan.ts";
@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly onProfile?: ((rows: readonly ProfileRow[]) => void) | undefined;
   /** Read these tensors' values (for looking inside); by dispatch path. */
   readonly onTensor?: ((path: string, tensor: Tensor, values: Float32Array) => void) | undefined;
+  /** Which of them; default: all. */
+  readonly wantsTensor?: ((tensor: Tensor) => boolean) | undefined;
 }
 
 export class Executor {
@@ -51,7 +53,7 @@ export class Executor {
    * Throws `aborted` at once when the signal fires, `device-lost`, `out-of-memory`.
    */
   async run(inputs: Inputs, options: RunOptions = {}): Promise<Record<string, Float32Array>> {
-    const { signal, onProfile, onTensor } = options;
+    const { signal, onProfile, onTensor, wantsTensor = () => true } = options;
     throwIfAborted(signal);
     this.#context.assertAlive();
     await this.compile();
@@ -61,7 +63,7 @@ export class Executor {
     try {
       return await guarded(device, this.plan.name, async () => {
         for (const [name, tensor] of Object.entries(this.plan.inputs)) this.#write(name, tensor, inputs[name]);
-        if (onTensor) await this.#stepThrough(onTensor, signal);
+        if (onTensor) await this.#stepThrough(onTensor, wantsTensor, signal);
         else if (onProfile) onProfile(await new Profiler(this.#context).run(this.#encoded, aborted.promise));
         else await this.#submit(signal, aborted.promise);
         const outputs: Record<string, Float32Array> = {};
@@ -106,7 +108,11 @@ export class Executor {
     await Promise.race([previous, aborted]);
   }
 
-  async #stepThrough(onTensor: NonNullable<RunOptions["onTensor"]>, signal: AbortSignal | undefined): Promise<void> {
+  async #stepThrough(
+    onTensor: NonNullable<RunOptions["onTensor"]>,
+    wantsTensor: NonNullable<RunOptions["wantsTensor"]>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const { device } = this.#context;
     for (const encoded of this.#encoded) {
       throwIfAborted(signal);
@@ -114,7 +120,7 @@ export class Executor {
       const { dispatch } = encoded;
       for (const name of dispatch.writes) {
         const tensor = dispatch.bindings[name] as Tensor;
-        onTensor(dispatch.path, tensor, await this.#read(tensor));
+        if (wantsTensor(tensor)) onTensor(dispatch.path, tensor, await this.#read(tensor));
       }
     }
   }
@@ -151,7 +157,8 @@ export class Executor {
   #uploadSizes(pipelines: readonly Pipeline[]): GPUBuffer {
     const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
     pipelines.forEach(({ sizes }, i) => {
-      bytes.set(new Uint8Array(encodeSizes(sizes, this.plan.dispatches[i]!.constants)), i * ALIGNMENT);
+      const { constants, numbers } = this.plan.dispatches[i]!;
+      bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...numbers })), i * ALIGNMENT);
     });
     const buffer = this.#context.device.createBuffer({
       label: `${this.plan.name} sizes`,
@@ -197,8 +204,7 @@ export class Executor {
       device.queue.submit([commands.finish()]);
       await staging.mapAsync(GPUMapMode.READ);
       const bytes = staging.getMappedRange().slice(0);
-      const values = tensor.dtype === "f16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
-      return withoutPadding(values, tensor);
+      return withoutPadding(decode(bytes, tensor.dtype), tensor);
     } finally {
       staging.destroy();
     }
@@ -222,8 +228,18 @@ function abortion(signal: AbortSignal | undefined): { promise: Promise<never>; f
   return { promise, forget: () => signal?.removeEventListener("abort", listener!) };
 }
 
-function encode(values: Float32Array, dtype: "f32" | "f16"): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> {
+function encode(
+  values: Float32Array,
+  dtype: DType,
+): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Int8Array<ArrayBuffer> {
+  if (dtype === "i8") return Int8Array.from(values);
   return dtype === "f16" ? toHalf(values) : (values as Float32Array<ArrayBuffer>);
+}
+
+/** Codes stay codes. */
+function decode(bytes: ArrayBuffer, dtype: DType): Float32Array {
+  if (dtype === "f16") return fromHalf(new Uint16Array(bytes));
+  return dtype === "i8" ? Float32Array.from(new Int8Array(bytes)) : new Float32Array(bytes);
 }
 
 function withPaddedChannels(values: Float32Array, tensor: Tensor): Float32Array {

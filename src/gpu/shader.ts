@@ -84,25 +84,30 @@ export function assembleShader(
 const OVERRIDE = /^override (\w+): (u32|f32)(?: = ([\d.]+)u?)?;.*$/gm;
 
 /**
- * The same shader with its sizes in a uniform instead of in pipeline constants. Constants let a GPU's compiler unroll
- * loops and prove them finite; a uniform lets one pipeline serve every shape, which is worth more where compiling a
- * pipeline takes longer than running it a hundred times (software adapters).
+ * The same shader with some of its sizes (default: all) in a uniform instead of in pipeline constants; `sizes` of the
+ * result are those. Constants let a GPU's compiler unroll loops and prove them finite; a uniform lets one pipeline serve
+ * every shape, which is worth more where compiling a pipeline takes longer than running it a hundred times (software
+ * adapters), and for numbers that no compiler could make use of.
  */
-export function withUniformSizes({ code, bindings, sizes }: Shader): Shader {
-  if (sizes.length === 0) return { code, bindings, sizes };
-  const fields = sizes.map(({ name, type }) => `  ${name}: ${type},`);
+export function withUniformSizes(
+  { code, bindings, sizes }: Shader,
+  isUniform: (name: string) => boolean = () => true,
+): Shader {
+  const moved = sizes.filter(({ name }) => isUniform(name));
+  if (moved.length === 0) return { code, bindings, sizes: [] };
+  const fields = moved.map(({ name, type }) => `  ${name}: ${type},`);
   const declaration = [
     "struct Sizes {",
     ...fields,
     "}",
     `@group(0) @binding(${SIZES_BINDING}) var<uniform> sizes: Sizes;`,
   ].join("\n");
-  const names = new RegExp(`\\b(${sizes.map(({ name }) => name).join("|")})\\b`, "g");
-  const body = code.replace(OVERRIDE, "").replace(names, "sizes.$1");
+  const names = new RegExp(`\\b(${moved.map(({ name }) => name).join("|")})\\b`, "g");
+  const body = code.replace(OVERRIDE, (line, name: string) => (isUniform(name) ? "" : line)).replace(names, "sizes.$1");
   const [head, rest] = body.startsWith("enable f16;")
     ? ["enable f16;\n", body.slice("enable f16;".length)]
     : ["", body];
-  return { code: `${head}${declaration}\n${rest}`, bindings, sizes };
+  return { code: `${head}${declaration}\n${rest}`, bindings, sizes: moved };
 }
 
 /** A dispatch's sizes as the uniform's bytes, in the order of the declarations; a struct of scalars has no gaps. */

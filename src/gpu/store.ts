@@ -1,7 +1,9 @@
 /** A component's parameters in GPU memory: places for all of them first, then filled as they stream in. */
 import { MixdqError } from "../errors.ts";
-import { packSource } from "../kernels/weights.ts";
+import { packQuantized, quantizeSource } from "../kernels/quantized.ts";
+import { packSource, type Run } from "../kernels/weights.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";
+import type { QuantizedMatrix } from "../quant/weights.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
 import { guarded } from "./device.ts";
 
@@ -97,29 +99,34 @@ export class WeightStore {
   ): Promise<void> {
     const own = this.#names.get(name);
     if (own === undefined) return;
+    let matrices: readonly QuantizedMatrix[] | undefined; // codes and parameters come from one search for the range
     for (const { weight, index } of this.#targets.get(own)!) {
-      const expected = weight.sources[index]!.shape;
-      if (!sameShape(shape, expected))
+      const source = weight.sources[index]!;
+      if (!sameShape(shape, source.shape))
         throw new MixdqError(
           "invalid-model",
           `${this.#where} ${name}: the file has shape [${shape.join(", ")}], config.json asks for ` +
-            `[${expected.join(", ")}]. Weights and config do not belong together: take both from one model.`,
+            `[${source.shape.join(", ")}]. Weights and config do not belong together: take both from one model.`,
         );
-      const place = this.#places.get(weight.key)!;
-      const width = weight.dtype === "f16" ? 2 : 4;
-      for (const run of packSource(weight, index, values(weight.dtype))) {
-        this.#device.queue.writeBuffer(
-          place.buffer,
-          place.offset + run.offset * width,
-          run.values as Float32Array<ArrayBuffer>,
-        );
-        this.#staged += run.values.byteLength;
-      }
+      const { quantization, dtype } = weight;
+      if (dtype === "u32") {
+        matrices ??= quantizeSource(values("f32") as Float32Array, source, quantization!);
+        this.#upload(weight, packQuantized(weight, index, matrices));
+      } else this.#upload(weight, packSource(weight, index, values(dtype)));
     }
     this.#awaited.delete(own);
     if (this.#staged >= STAGED_BYTES) {
       this.#staged = 0;
       await this.#device.queue.onSubmittedWorkDone();
+    }
+  }
+
+  #upload(weight: PackedWeight, runs: Iterable<Run>): void {
+    const { buffer, offset } = this.#places.get(weight.key)!;
+    const width = weight.dtype === "f16" ? 2 : 4;
+    for (const run of runs) {
+      this.#device.queue.writeBuffer(buffer, offset + run.offset * width, run.values as Float32Array<ArrayBuffer>);
+      this.#staged += run.values.byteLength;
     }
   }
 

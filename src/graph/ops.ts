@@ -9,11 +9,27 @@
  * bit-width configuration, the GPU label, the profiler row and the error prefix.
  */
 
+import type { WeightQuant } from "../quant/formats.ts";
+
 /** [batch, height, width, channels]. */
 export type Shape = readonly [batch: number, height: number, width: number, channels: number];
 
-/** How a tensor's elements are stored. Arithmetic on floats is always done in f32. */
-export type DType = "f32" | "f16" | "u32";
+/**
+ * How a tensor's elements are stored. Arithmetic on floats is always done in f32. i8: codes of a quantized activation,
+ * see ActivationCodes.
+ */
+export type DType = "f32" | "f16" | "u32" | "i8";
+
+/**
+ * What the codes of an i8 tensor mean: x = scale (q - zeroPoint) with q in 0 .. 2^bits - 1, stored as q - 128.
+ * Per tensor and static (MixDQ, arXiv 2405.17873, section 3).
+ */
+export interface ActivationCodes {
+  readonly scale: number;
+  /** An unsigned code, 0 .. 2^bits - 1. */
+  readonly zeroPoint: number;
+  readonly bits: number;
+}
 
 /** A value that exists while the graph runs: an input, an output or something between. */
 export interface Tensor {
@@ -21,6 +37,8 @@ export interface Tensor {
   readonly name: string;
   readonly shape: Shape;
   readonly dtype: DType;
+  /** Given if and only if dtype is i8. */
+  readonly codes?: ActivationCodes;
 }
 
 /** A parameter, under its checkpoint name and in its checkpoint shape (PyTorch's order). */
@@ -29,6 +47,8 @@ export interface Weight {
   readonly shape: readonly number[];
   /** Names that older checkpoints give the same tensor. */
   readonly aliases?: readonly string[];
+  /** Not in the checkpoint: computed from the weight of this name when it loads (a BOS cache, [images, N]). */
+  readonly derivedFrom?: string;
 }
 
 /** Applied last, after bias, row bias and residual. `gelu` is the exact, erf form. */
@@ -46,6 +66,15 @@ export interface LinearPart {
   readonly path: string;
   readonly weight: Weight;
   readonly bias?: Weight;
+  /** What this part reads, where that is not the op's x: the same values quantized, or not. */
+  readonly x?: Tensor;
+  /** Weights in integers: over an i8 x in integer arithmetic, over a float x decoded as they are read. */
+  readonly quant?: WeightQuant;
+  /**
+   * [images, N]: W e_0 in full precision, which takes the place of the product for the first token of every image (of
+   * the last one's row where there are fewer rows than images). MixDQ's BOS-aware quantization.
+   */
+  readonly bos?: Weight;
 }
 
 /**
@@ -77,6 +106,10 @@ export interface Conv2dOp {
   readonly x2?: Tensor;
   /** [N, K, kernel, kernel]. */
   readonly weight: Weight;
+  /** As in LinearPart. */
+  readonly quant?: WeightQuant;
+  /** x and x2 have codes of their own, and so have the two halves of the weight (MixDQ's shortcut split). */
+  readonly split?: boolean;
   readonly bias?: Weight;
   readonly kernel: 1 | 3;
   readonly stride: 1 | 2;
@@ -157,7 +190,16 @@ export interface UnaryOp {
   readonly y: Tensor;
 }
 
-export type Op = LinearOp | Conv2dOp | GroupNormOp | LayerNormOp | AttentionOp | EmbeddingOp | GatherOp | UnaryOp;
+/** Float values to the codes of y, an i8 tensor. */
+export interface QuantizeOp {
+  readonly kind: "quantize";
+  readonly path: string;
+  readonly x: Tensor;
+  readonly y: Tensor;
+}
+
+export type Op =
+  LinearOp | Conv2dOp | GroupNormOp | LayerNormOp | AttentionOp | EmbeddingOp | GatherOp | UnaryOp | QuantizeOp;
 
 export type OpKind = Op["kind"];
 

@@ -1,6 +1,6 @@
 /** softmax(q k^T / sqrt(d)) v per head, without ever storing the scores. */
 import type { AttentionOp } from "../graph/ops.ts";
-import { storageDefines, type Kernel } from "./kernel.ts";
+import { storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
 
 /** Widest part of a head that one workgroup of attention_tiled sums up in registers, in quads. */
 const MAX_VALUE_QUADS = 40;
@@ -32,6 +32,7 @@ export const attention: Kernel<AttentionOp> = {
       kind: "attention",
       constants,
       bindings: { q: q.tensor, k: k.tensor, v: v.tensor, y },
+      numbers: storeNumbers(y),
       writes: ["y"],
       work: batch * queries * keys * q.channels * 2,
     };

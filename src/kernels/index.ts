@@ -4,7 +4,8 @@ import { attention } from "./attention.ts";
 import { conv2d, linear } from "./gemm.ts";
 import type { Dispatch, Kernel, KernelContext, TwinInputs } from "./kernel.ts";
 import { groupNorm, layerNorm } from "./norm.ts";
-import { embedding, gather, unary } from "./pointwise.ts";
+import { quantizeActivations } from "../quant/activations.ts";
+import { embedding, gather, quantize, unary } from "./pointwise.ts";
 
 const KERNELS: { [K in OpKind]: Kernel<Extract<Op, { kind: K }>> } = {
   linear,
@@ -15,6 +16,7 @@ const KERNELS: { [K in OpKind]: Kernel<Extract<Op, { kind: K }>> } = {
   embedding,
   gather,
   unary,
+  quantize,
 };
 
 /** How the GPU computes an op. */
@@ -22,9 +24,11 @@ export function dispatchesOf(op: Op, context: KernelContext): Dispatch[] {
   return (KERNELS[op.kind] as Kernel<Op>).dispatches(op, context);
 }
 
-/** What an op must give. */
+/** What an op must give: numbers, or the stored codes of an i8 result. */
 export function referenceOf(op: Op, inputs: TwinInputs): Float32Array {
-  return (KERNELS[op.kind] as Kernel<Op>).reference(op, inputs);
+  const values = (KERNELS[op.kind] as Kernel<Op>).reference(op, inputs);
+  const { codes } = op.y;
+  return codes ? Float32Array.from(quantizeActivations(values, codes, codes.bits)) : values;
 }
 
 /**

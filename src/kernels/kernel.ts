@@ -2,7 +2,9 @@
  * The contract of this room. A kernel turns one op into dispatches (how the GPU computes it) and has a CPU twin
  * (what it must compute). Dispatches are pure data: which shader, specialised how, over which tensors and weights.
  */
-import type { DType, Op, Shape, Tensor, Weight } from "../graph/ops.ts";
+import type { ActivationCodes, DType, Op, Shape, Tensor, Weight } from "../graph/ops.ts";
+import type { CodeLayout } from "../quant/codes.ts";
+import type { WeightQuant } from "../quant/formats.ts";
 
 /** What the device can do and which kernel forms it runs fastest; decided once per device. */
 export interface DeviceCaps {
@@ -15,6 +17,8 @@ export interface DeviceCaps {
   readonly reduction: 8 | 64;
   /** How shaders get their sizes: compiled in, or from a uniform (see gpu/shader.ts). */
   readonly sizes: "constants" | "uniform";
+  /** dot4I8Packed is there; without it the same integers come from scalar products. */
+  readonly packedDot: boolean;
   readonly maxWorkgroupsPerDimension: number;
 }
 
@@ -35,15 +39,41 @@ export type WeightLayout =
       readonly channels: number;
       readonly gated: boolean;
     }
-  | { readonly kind: "vector"; readonly length: number; readonly gated: boolean };
+  | { readonly kind: "vector"; readonly length: number; readonly gated: boolean }
+  /** Integer weights, packed as quant/codes.ts describes. */
+  | { readonly kind: "codes"; readonly gated: boolean; readonly codes: CodeLayout }
+  /** What turns integer sums (4 words) or codes (2 words) back into numbers: [segment][row], rows padded to fours. */
+  | {
+      readonly kind: "parameters";
+      readonly gated: boolean;
+      readonly rows: number;
+      readonly segments: number;
+      readonly words: 2 | 4;
+    }
+  /** Rows of several sources side by side: [rows][columns], always f32. */
+  | { readonly kind: "table"; readonly gated: false; readonly rows: number; readonly columns: number };
+
+/** How the sources of a packed weight become integers, and over which activations. */
+export interface Quantization {
+  readonly weight: WeightQuant;
+  /** Input channels: [C], or [C1, C2] of a concatenation. */
+  readonly channels: readonly number[];
+  /** Both halves of a concatenation have scales of their own. */
+  readonly hasHalves: boolean;
+  readonly taps: number;
+  /** Codes of x and x2; none for weights that are only stored as integers. */
+  readonly activations: readonly ActivationCodes[];
+}
 
 /** One or several parameters stacked along their first axis, in one binding. */
 export interface PackedWeight {
   readonly key: string;
   readonly sources: readonly Weight[];
   readonly layout: WeightLayout;
-  readonly dtype: "f32" | "f16";
+  readonly dtype: "f32" | "f16" | "u32";
   readonly bytes: number;
+  /** For layouts `codes` and `parameters`. */
+  readonly quantization?: Quantization;
 }
 
 export type Bound = Tensor | PackedWeight;
@@ -59,6 +89,8 @@ export interface Dispatch {
   readonly defines: Readonly<Record<string, number | true>>;
   /** Sizes and numbers: the shader's `override`s. */
   readonly constants: Readonly<Record<string, number>>;
+  /** Numbers that differ from layer to layer (scales): always from a uniform, or every layer had a pipeline of its own. */
+  readonly numbers?: Readonly<Record<string, number>>;
   /** Variable name in the shader -> what is bound there. Binding numbers and access modes are the shader's own. */
   readonly bindings: Readonly<Record<string, Bound>>;
   /** The variable names among `bindings` that the shader writes. */
@@ -78,13 +110,14 @@ export interface KernelContext {
 
 /** What a twin reads: tensors as the f32 values they hold, weights in the checkpoint's own layout. */
 export interface TwinInputs {
+  /** An i8 tensor's stored codes. */
   tensor(tensor: Tensor): Float32Array;
   weight(weight: Weight): Float32Array;
 }
 
 export interface Kernel<O extends Op> {
   dispatches(op: O, context: KernelContext): Dispatch[];
-  /** The op's result, [batch, height, width, channels]: plain loops, f64 sums, aiming at truth and not at speed. */
+  /** The op's result before it is stored, [batch, height, width, channels]: plain loops, f64 sums, aiming at truth and not at speed. */
   reference(op: O, inputs: TwinInputs): Float32Array;
 }
 
@@ -96,14 +129,24 @@ export const pixels = ({ shape }: Tensor): number => shape[0] * shape[1] * shape
 /** The defines of shaders/shared/storage.wgsl: how a kernel's input, output and weight matrix are stored. */
 export function storageDefines(
   caps: DeviceCaps,
-  stored: { readonly in: DType; readonly out: DType; readonly weights?: "f32" | "f16" },
+  stored: { readonly in: DType; readonly out: DType; readonly weights?: PackedWeight["dtype"] },
 ): Record<string, true> {
-  const half = {
-    ...(stored.in === "f16" && { IN_F16: true as const }),
-    ...(stored.out === "f16" && { OUT_F16: true as const }),
-    ...(stored.weights === "f16" && { WGT_F16: true as const }),
-  };
-  return caps.shaderF16 && Object.keys(half).length > 0 ? { ...half, SHADER_F16: true } : half;
+  const defines: Record<string, true> = {};
+  for (const [name, dtype] of [
+    ["IN", stored.in],
+    ["OUT", stored.out],
+    ["WGT", stored.weights],
+  ] as const) {
+    if (dtype === "f16") defines[`${name}_F16`] = true;
+    if (dtype === "i8") defines[`${name}_I8`] = true;
+  }
+  if (caps.shaderF16 && Object.values(stored).includes("f16")) defines["SHADER_F16"] = true;
+  return defines;
+}
+
+/** The numbers of store_out in shaders/shared/storage.wgsl. */
+export function storeNumbers({ codes }: Tensor): Record<string, number> {
+  return codes ? { Q_SCALE: codes.scale, Q_ZERO: codes.zeroPoint, Q_MAX: 2 ** codes.bits - 1 } : {};
 }
 
 /** Workgroups for `count` items in a row, folded into two dimensions where one is too short. */

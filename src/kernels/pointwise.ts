@@ -1,7 +1,7 @@
 /** Token embedding, picking one token of a sequence, elementwise functions. */
-import type { EmbeddingOp, GatherOp, UnaryOp } from "../graph/ops.ts";
+import type { EmbeddingOp, GatherOp, QuantizeOp, UnaryOp } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { pixels, quads, spread, storageDefines, type Kernel } from "./kernel.ts";
+import { pixels, quads, spread, storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
 import { matrix } from "./weights.ts";
 
 export const embedding: Kernel<EmbeddingOp> = {
@@ -15,6 +15,7 @@ export const embedding: Kernel<EmbeddingOp> = {
         defines: storageDefines(caps, { in: "u32", out: y.dtype, weights: weightType }),
         constants: { ROWS: batch * tokens, TOKENS: tokens, C4: quads(channels) },
         bindings: { ids, table: matrix([table], weightType), positions: matrix([positions], weightType), y },
+        numbers: storeNumbers(y),
         writes: ["y"],
         workgroups: [Math.ceil((batch * tokens * quads(channels)) / 64), 1, 1],
         work: batch * tokens * channels,
@@ -46,6 +47,7 @@ export const gather: Kernel<GatherOp> = {
         defines: storageDefines(caps, { in: x.dtype, out: y.dtype }),
         constants: { BATCH: batch, TOKENS: height * width, C4: quads(channels) },
         bindings: { x, index, y },
+        numbers: storeNumbers(y),
         writes: ["y"],
         workgroups: [Math.ceil((batch * quads(channels)) / 64), 1, 1],
         work: batch * channels,
@@ -84,6 +86,7 @@ export const unary: Kernel<UnaryOp> = {
         },
         constants: { QUADS: count, ...("scale" in fn && { SCALE: fn.scale, SHIFT: fn.shift }) },
         bindings: { x, y },
+        numbers: storeNumbers(y),
         writes: ["y"],
         workgroups: spread(Math.ceil(count / 64), caps),
         work: count * 4,
@@ -100,4 +103,27 @@ export const unary: Kernel<UnaryOp> = {
           : 3 * Math.tanh(value / 3),
     );
   },
+};
+
+export const quantize: Kernel<QuantizeOp> = {
+  dispatches({ path, x, y }, { caps }) {
+    const count = pixels(x) * quads(x.shape[3]);
+    return [
+      {
+        path,
+        kind: "quantize",
+        shader: "unary",
+        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), LINEAR: true },
+        constants: { QUADS: count },
+        numbers: storeNumbers(y),
+        bindings: { x, y },
+        writes: ["y"],
+        workgroups: spread(Math.ceil(count / 64), caps),
+        work: count * 4,
+      },
+    ];
+  },
+
+  // What makes codes of values is the same for every op: see referenceOf.
+  reference: ({ x }, { tensor }) => tensor(x),
 };

@@ -5,6 +5,13 @@ import { quads, type PackedWeight, type WeightLayout } from "./kernel.ts";
 
 type Numbers = Float32Array | Uint16Array;
 
+/** Some elements of a packed weight and where they go. */
+export interface Run {
+  /** In elements. */
+  readonly offset: number;
+  readonly values: Numbers | Uint32Array;
+}
+
 /** Stacked [N, K] or [N, K, kernel, kernel] parameters as one matrix. */
 export function matrix(sources: readonly Weight[], dtype: "f32" | "f16", gated = false): PackedWeight {
   const rows = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
@@ -19,16 +26,25 @@ export function vector(sources: readonly Weight[], gated = false): PackedWeight 
   return packed(sources, { kind: "vector", length, gated }, "f32");
 }
 
-function packed(sources: readonly Weight[], layout: WeightLayout, dtype: "f32" | "f16"): PackedWeight {
+/** [rows, N] parameters side by side. */
+export function table(sources: readonly Weight[]): PackedWeight {
+  const columns = sources.reduce((sum, { shape }) => sum + shape[1]!, 0);
+  return packed(sources, { kind: "table", rows: sources[0]!.shape[0]!, columns, gated: false }, "f32");
+}
+
+function packed(sources: readonly Weight[], layout: FloatLayout, dtype: "f32" | "f16"): PackedWeight {
   const key = `${sources.map(({ name }) => name).join("+")}:${layout.kind}${layout.gated ? ":gated" : ""}:${dtype}`;
   return { key, sources, layout, dtype, bytes: packedElements(layout) * (dtype === "f16" ? 2 : 4) };
 }
 
+/** The layouts that hold a checkpoint's numbers; the others hold what quantized.ts makes of them. */
+type FloatLayout = Extract<WeightLayout, { kind: "matrix" | "vector" | "table" }>;
+
 /** Elements of a packed weight, padding included. */
-export function packedElements(layout: WeightLayout): number {
-  return layout.kind === "vector"
-    ? quads(layout.length) * 4
-    : quads(layout.rows) * 4 * layout.taps * quads(layout.channels) * 4;
+export function packedElements(layout: FloatLayout): number {
+  if (layout.kind === "vector") return quads(layout.length) * 4;
+  if (layout.kind === "table") return layout.rows * quads(layout.columns) * 4;
+  return quads(layout.rows) * 4 * layout.taps * quads(layout.channels) * 4;
 }
 
 /**
@@ -37,18 +53,24 @@ export function packedElements(layout: WeightLayout): number {
  *
  * `values` holds the parameter in the checkpoint's order, as f32 or as f16 bits.
  */
-export function* packSource(
-  weight: PackedWeight,
-  index: number,
-  values: Numbers,
-): Generator<{ offset: number; values: Numbers }> {
-  const { layout } = weight;
+export function* packSource(weight: PackedWeight, index: number, values: Numbers): Generator<Run> {
+  const layout = weight.layout as FloatLayout;
   const source = weight.sources[index]!;
   if (values.length !== elementCount(source.shape))
     throw new MixdqError(
       "invalid-model",
       `${source.name}: got ${values.length} values, expected [${source.shape.join(", ")}].`,
     );
+  if (layout.kind === "table") {
+    const [rows, columns] = source.shape as [number, number];
+    const firstColumn = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[1]!, 0);
+    for (let row = 0; row < rows; row++)
+      yield {
+        offset: row * quads(layout.columns) * 4 + firstColumn,
+        values: values.subarray(row * columns, (row + 1) * columns),
+      };
+    return;
+  }
   const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0);
   const rows = source.shape[0]!;
   const taps = layout.kind === "matrix" ? layout.taps : 1;
@@ -92,7 +114,8 @@ function layRows(values: Numbers, rows: number, taps: number, channels: number, 
 
 /** The last source also writes the zero rows that pad the matrix to a multiple of 4 rows. */
 function padRows(values: Numbers, weight: PackedWeight, index: number, stride: number): Numbers {
-  const rows = weight.layout.kind === "matrix" ? weight.layout.rows : weight.layout.length;
+  const layout = weight.layout as Exclude<FloatLayout, { kind: "table" }>;
+  const rows = layout.kind === "matrix" ? layout.rows : layout.length;
   const missing = quads(rows) * 4 - rows;
   if (missing === 0 || index !== weight.sources.length - 1) return values;
   const out = new (values.constructor as new (length: number) => Numbers)(values.length + missing * stride);

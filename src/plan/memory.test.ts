@@ -13,6 +13,7 @@ const CAPS: DeviceCaps = {
   attention: "tiled",
   reduction: 64,
   sizes: "constants",
+  packedDot: true,
   maxWorkgroupsPerDimension: 65_535,
 };
 const LIMITS = { maxBindingBytes: 128 * 2 ** 20, maxBufferBytes: 256 * 2 ** 20 };

@@ -23,7 +23,7 @@ export interface PlanOptions {
   readonly share?: boolean;
 }
 
-const ELEMENT_BYTES: Record<DType, number> = { f32: 4, f16: 2, u32: 4 };
+const ELEMENT_BYTES: Record<DType, number> = { f32: 4, f16: 2, u32: 4, i8: 1 };
 
 /** Bytes of a tensor in GPU memory: float channels are padded to whole quads, with zeros. */
 export function tensorBytes({ shape: [batch, height, width, channels], dtype }: Tensor): number {

@@ -1,0 +1,101 @@
+// Integer matrix product and convolution straight from global memory (see shared/gemm_i8_numbers.wgsl for the formula).
+// One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates): the form for software adapters.
+
+#import gemm_i8
+#import gemm_i8_numbers
+#import gemm_finish
+
+struct Sums { r0: vec4<i32>, r1: vec4<i32>, r2: vec4<i32>, r3: vec4<i32> }
+struct Numbers { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+
+fn accumulate(s: ptr<function, Sums>, a0: vec4<u32>, a1: vec4<u32>, a2: vec4<u32>, a3: vec4<u32>, row_tap: u32, e: u32) {
+  let b0 = unpack_element(row_tap, e);
+  let b1 = unpack_element(row_tap + TAPS, e);
+  let b2 = unpack_element(row_tap + 2u * TAPS, e);
+  let b3 = unpack_element(row_tap + 3u * TAPS, e);
+  (*s).r0 += vec4<i32>(dot_element(a0, b0), dot_element(a0, b1), dot_element(a0, b2), dot_element(a0, b3));
+  (*s).r1 += vec4<i32>(dot_element(a1, b0), dot_element(a1, b1), dot_element(a1, b2), dot_element(a1, b3));
+  (*s).r2 += vec4<i32>(dot_element(a2, b0), dot_element(a2, b1), dot_element(a2, b2), dot_element(a2, b3));
+  (*s).r3 += vec4<i32>(dot_element(a3, b0), dot_element(a3, b1), dot_element(a3, b2), dot_element(a3, b3));
+}
+
+fn flush(t: ptr<function, Numbers>, s: Sums, xsum: vec4<i32>, segment: u32, row4: u32) {
+  (*t).r0 += to_numbers(s.r0, xsum.x, segment, row4);
+  (*t).r1 += to_numbers(s.r1, xsum.y, segment, row4);
+  (*t).r2 += to_numbers(s.r2, xsum.z, segment, row4);
+  (*t).r3 += to_numbers(s.r3, xsum.w, segment, row4);
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let n4 = id.x;
+  let m = id.y * 4u;
+  if (n4 >= N4 || m >= ROWS) { return; }
+  let last = ROWS - 1u;
+  let m1 = min(m + 1u, last);
+  let m2 = min(m + 2u, last);
+  let m3 = min(m + 3u, last);
+#ifdef CONV
+  let win0 = window_of(m);
+  let win1 = window_of(m1);
+  let win2 = window_of(m2);
+  let win3 = window_of(m3);
+#endif
+#ifdef GEGLU
+  let row4 = 2u * n4;
+  var gate: Numbers;
+#else
+  let row4 = n4;
+#endif
+  var total: Numbers;
+  for (var segment = 0u; segment < segments(); segment++) {
+    let range = segment_range(segment);
+    var sums = Sums(vec4<i32>(), vec4<i32>(), vec4<i32>(), vec4<i32>());
+    var gates = Sums(vec4<i32>(), vec4<i32>(), vec4<i32>(), vec4<i32>());
+    var xsum = vec4<i32>();
+    for (var tap = 0u; tap < TAPS; tap++) {
+#ifdef CONV
+      let p = vec4<i32>(pixel_under(win0, tap), pixel_under(win1, tap), pixel_under(win2, tap), pixel_under(win3, tap));
+#else
+      let p = vec4<i32>(vec4<u32>(m, m1, m2, m3));
+#endif
+      let q = vec4<u32>(max(p, vec4<i32>()));
+      for (var e = range.x; e < range.y; e++) {
+        var a0 = load_element(q.x, e);
+        var a1 = load_element(q.y, e);
+        var a2 = load_element(q.z, e);
+        var a3 = load_element(q.w, e);
+#ifdef CONV
+        let pad = padding_element(e);
+        a0 = select(a0, pad, p.x < 0);
+        a1 = select(a1, pad, p.y < 0);
+        a2 = select(a2, pad, p.z < 0);
+        a3 = select(a3, pad, p.w < 0);
+#endif
+#ifdef ZERO_POINT
+        xsum += vec4<i32>(sum_element(a0), sum_element(a1), sum_element(a2), sum_element(a3));
+#endif
+        accumulate(&sums, a0, a1, a2, a3, row4 * 4u * TAPS + tap, e);
+#ifdef GEGLU
+        accumulate(&gates, a0, a1, a2, a3, (row4 + 1u) * 4u * TAPS + tap, e);
+#endif
+      }
+    }
+    flush(&total, sums, xsum, segment, row4);
+#ifdef GEGLU
+    flush(&gate, gates, xsum, segment, row4 + 1u);
+#endif
+  }
+
+#ifdef GEGLU
+  finish_gated(m, n4, total.r0, gate.r0);
+  if (m + 1u < ROWS) { finish_gated(m1, n4, total.r1, gate.r1); }
+  if (m + 2u < ROWS) { finish_gated(m2, n4, total.r2, gate.r2); }
+  if (m + 3u < ROWS) { finish_gated(m3, n4, total.r3, gate.r3); }
+#else
+  finish(m, n4, total.r0);
+  if (m + 1u < ROWS) { finish(m1, n4, total.r1); }
+  if (m + 2u < ROWS) { finish(m2, n4, total.r2); }
+  if (m + 3u < ROWS) { finish(m3, n4, total.r3); }
+#endif
+}

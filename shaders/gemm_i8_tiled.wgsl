@@ -1,0 +1,176 @@
+// Integer matrix product and convolution through workgroup memory (see shared/gemm_i8_numbers.wgsl for the formula).
+// The tiling of gemm_tiled: BM pixels x BN channels a workgroup, 4 x 8 an invocation; a step stages BE elements (of 16
+// channels) of both operands as int8, so weights are unpacked once per workgroup: 48 words are read from workgroup
+// memory for 128 packed dot products.
+//
+// With SLICES, every slice of the inner dimension has workgroups of its own (z), which leave their int32 sums to
+// gemm_i8_reduce: enough workgroups for a small product, and the same integers whatever the order.
+
+#import gemm_i8
+#ifdef SLICES
+#else
+#import gemm_i8_numbers
+#import gemm_finish
+#endif
+
+const THREADS = BM / 4u * (BN / 8u);
+const HALF = BN / 2u;
+
+var<workgroup> stage_x: array<vec4<u32>, BE * BM>;
+var<workgroup> stage_w: array<vec4<u32>, BE * BN>;
+var<workgroup> row_sums: array<atomic<i32>, BM>;
+
+#ifdef SLICES
+@group(0) @binding(9) var<storage, read_write> sums: array<vec4<i32>>; // [slice][ROWS][rows of w, by fours]
+@group(0) @binding(10) var<storage, read_write> x_sums: array<i32>; // [slice][ROWS]
+#endif
+
+// The weight row behind a tile column. Under GEGLU the first half of the tile's columns are values, the second gates.
+fn weight_row(first: u32, column: u32) -> u32 {
+  let half = column / HALF;
+  let within = column % HALF;
+#ifdef GEGLU
+  return first + within / 4u * 8u + half * 4u + within % 4u;
+#else
+  return first + half * HALF + within;
+#endif
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+  let m_first = group.x * BM;
+  let n_first = group.y * BN;
+  let tm = local / (BN / 8u);
+  let tn = local % (BN / 8u);
+#ifdef GEGLU
+  let weight_rows = N4 * 8u;
+#else
+  let weight_rows = N4 * 4u;
+#endif
+
+#ifdef CONV
+  var windows: array<Window, BE * BM / THREADS>;
+  for (var i = 0u; i < BE * BM / THREADS; i++) {
+    windows[i] = window_of(min(m_first + (local + i * THREADS) / BE, ROWS - 1u));
+  }
+#endif
+
+  var total: array<vec4<f32>, 8>; // [row of 4][half of 2]
+  var sum: array<vec4<i32>, 8>;
+  for (var segment = 0u; segment < segments(); segment++) {
+    let range = segment_range(segment);
+    let tiles = (range.y - range.x + BE - 1u) / BE;
+    let steps = tiles * TAPS;
+    for (var i = 0u; i < 8u; i++) { sum[i] = vec4<i32>(); }
+    if (local < BM) { atomicStore(&row_sums[local], 0i); }
+    workgroupBarrier();
+#ifdef SLICES
+    let per_slice = (steps + SLICES - 1u) / SLICES;
+    let step_first = group.z * per_slice;
+    let step_end = min(step_first + per_slice, steps);
+#else
+    let step_first = 0u;
+    let step_end = steps;
+#endif
+    for (var step = step_first; step < step_end; step++) {
+      let tap = step / tiles;
+      let e_first = range.x + step % tiles * BE;
+      for (var i = 0u; i < BE * BM / THREADS; i++) {
+        let slot = local + i * THREADS;
+        let e = e_first + slot % BE;
+        var v = vec4<u32>();
+        if (e < range.y) {
+#ifdef CONV
+          let pixel = pixel_under(windows[i], tap);
+          if (pixel >= 0) { v = load_element(u32(pixel), e); } else { v = padding_element(e); }
+#else
+          v = load_element(min(m_first + slot / BE, ROWS - 1u), e);
+#endif
+        }
+        stage_x[slot % BE * BM + slot / BE] = v;
+#ifdef ZERO_POINT
+        atomicAdd(&row_sums[slot / BE], sum_element(v));
+#endif
+      }
+      for (var i = 0u; i < BE * BN / THREADS; i++) {
+        let slot = local + i * THREADS;
+        let e = e_first + slot % BE;
+        let column = slot / BE;
+        let row = weight_row(n_first, column);
+        var v = vec4<u32>();
+        if (row < weight_rows && e < range.y) { v = unpack_element(row * TAPS + tap, e); }
+        stage_w[slot % BE * BN + column / HALF * HALF + column % 4u * (BN / 8u) + column % HALF / 4u] = v;
+      }
+      workgroupBarrier();
+      for (var k = 0u; k < BE; k++) {
+        var b: array<vec4<u32>, 8>;
+        for (var j = 0u; j < 8u; j++) { b[j] = stage_w[k * BN + j / 4u * HALF + j % 4u * (BN / 8u) + tn]; }
+        for (var i = 0u; i < 4u; i++) {
+          let a = stage_x[k * BM + i * (BM / 4u) + tm];
+          sum[i * 2u] +=
+            vec4<i32>(dot_element(a, b[0]), dot_element(a, b[1]), dot_element(a, b[2]), dot_element(a, b[3]));
+          sum[i * 2u + 1u] +=
+            vec4<i32>(dot_element(a, b[4]), dot_element(a, b[5]), dot_element(a, b[6]), dot_element(a, b[7]));
+        }
+      }
+      workgroupBarrier();
+    }
+#ifdef SLICES
+    for (var i = 0u; i < 4u; i++) {
+      let m = m_first + i * (BM / 4u) + tm;
+      if (m < ROWS) {
+        let first = (group.z * ROWS + m) * (weight_rows / 4u);
+#ifdef GEGLU
+        let row4 = n_first / 4u + tn * 2u;
+        if (row4 < weight_rows / 4u) {
+          sums[first + row4] = sum[i * 2u];
+          sums[first + row4 + 1u] = sum[i * 2u + 1u];
+        }
+#else
+        let row4 = n_first / 4u + tn;
+        if (row4 < weight_rows / 4u) { sums[first + row4] = sum[i * 2u]; }
+        if (row4 + HALF / 4u < weight_rows / 4u) { sums[first + row4 + HALF / 4u] = sum[i * 2u + 1u]; }
+#endif
+      }
+    }
+    if (group.y == 0u && local < BM && m_first + local < ROWS) {
+      x_sums[group.z * ROWS + m_first + local] = atomicLoad(&row_sums[local]);
+    }
+#else
+    for (var i = 0u; i < 4u; i++) {
+      let xsum = atomicLoad(&row_sums[i * (BM / 4u) + tm]);
+#ifdef GEGLU
+      let n4 = n_first / 8u + tn;
+      if (n4 < N4) {
+        total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, 2u * n4);
+        total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, 2u * n4 + 1u);
+      }
+#else
+      let n4 = n_first / 4u + tn;
+      if (n4 < N4) { total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, n4); }
+      if (n4 + HALF / 4u < N4) {
+        total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, n4 + HALF / 4u);
+      }
+#endif
+    }
+#endif
+    workgroupBarrier();
+  }
+
+#ifdef SLICES
+#else
+  for (var i = 0u; i < 4u; i++) {
+    let m = m_first + i * (BM / 4u) + tm;
+    if (m < ROWS) {
+#ifdef GEGLU
+      let n4 = n_first / 8u + tn;
+      if (n4 < N4) { finish_gated(m, n4, total[i * 2u], total[i * 2u + 1u]); }
+#else
+      let n4 = n_first / 4u + tn;
+      if (n4 < N4) { finish(m, n4, total[i * 2u]); }
+      if (n4 + HALF / 4u < N4) { finish(m, n4 + HALF / 4u, total[i * 2u + 1u]); }
+#endif
+    }
+  }
+#endif
+}

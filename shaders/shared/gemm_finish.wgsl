@@ -1,0 +1,60 @@
+// The end of every matrix product:
+//
+//   y[m, n] = activation( sum[m, n] + bias[n] + row_bias[b, n] + residual[m, n] )
+//
+// into channels Y_FIRST .. of a tensor that is Y4 quads wide. With BOS, the first token of every image has a sum that was
+// computed once, in full precision (MixDQ's BOS-aware quantization).
+
+#import storage
+#import activation
+#import gemm_sizes
+
+#ifdef BIAS
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
+#endif
+#ifdef ROW_BIAS
+@group(0) @binding(4) var<storage, read> row_bias: array<out4>;
+#endif
+#ifdef RESIDUAL
+@group(0) @binding(5) var<storage, read> residual: array<out4>;
+#endif
+@group(0) @binding(6) var<storage, read_write> y: array<out4>;
+#ifdef BOS
+@group(0) @binding(7) var<storage, read> bos: array<vec4<f32>>; // [BOS_IMAGES][N4]
+override TOKENS: u32; // of one image
+override BOS_IMAGES: u32;
+#endif
+
+override Y4: u32; // quads of y
+override Y_FIRST: u32 = 0u; // in quads
+
+fn finish(m: u32, n4: u32, sum: vec4<f32>) {
+  let at = m * Y4 + Y_FIRST + n4;
+  var v = sum;
+#ifdef BOS
+  if (m % TOKENS == 0u) { v = bos[min(m / TOKENS, BOS_IMAGES - 1u) * N4 + n4]; }
+#endif
+#ifdef BIAS
+  v += bias[n4];
+#endif
+#ifdef ROW_BIAS
+  v += load_out(row_bias[m / PIXELS * N4 + n4]);
+#endif
+#ifdef RESIDUAL
+  v += load_out(residual[at]);
+#endif
+  y[at] = store_out(activate(v));
+}
+
+// GEGLU (Shazeer 2020, arXiv 2002.05202): weight rows and biases come interleaved, four of the value, four of its gate.
+fn finish_gated(m: u32, n4: u32, value: vec4<f32>, gate: vec4<f32>) {
+#ifdef GEGLU
+  var v = value;
+  var g = gate;
+#ifdef BIAS
+  v += bias[2u * n4];
+  g += bias[2u * n4 + 1u];
+#endif
+  y[m * Y4 + Y_FIRST + n4] = store_out(v * gelu(g));
+#endif
+}
