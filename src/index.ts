@@ -35,7 +35,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   if (!PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);
   if (!BACKENDS.includes(backend)) throw badChoice("backend", backend, BACKENDS);
   throwIfAborted(signal);
-  const request = { model: modelUrl(model), precision, backend, debug };
+  const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
+  const request = { model: modelUrl(model), precision, config, backend, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {

@@ -11,7 +11,9 @@ import { readModel, type ModelDescription } from "./engine/model.ts";
 import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./engine/stages.ts";
 import { loadStages } from "./engine/loading.ts";
 import { assertFinite, toRgba } from "./engine/output.ts";
+import { configOfModel, fetchConfig } from "./engine/quantization.ts";
 import { checkRequest, type GenerateRequest } from "./engine/request.ts";
+import type { MixdqConfig } from "./quant/config.ts";
 import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
 
@@ -19,6 +21,11 @@ export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16
   readonly files: ModelFiles;
   /** Default: fp16. */
   readonly precision?: Precision;
+  /**
+   * Which layers of the UNet run in integers, or the address of the file that says so. Default: the model's own for w8a8
+   * and w4a8, else none.
+   */
+  readonly config?: MixdqConfig | string | undefined;
   /** Default: webgpu. */
   readonly backend?: Backend;
   /** Default: navigator.gpu. */
@@ -70,11 +77,20 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   throwIfAborted(signal);
   onProgress?.({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
   const model = await readModel(files, signal);
+  const config =
+    typeof options.config === "string"
+      ? await fetchConfig(options.config, signal)
+      : (options.config ?? (await configOfModel(files, precision, signal)));
   throwIfAborted(signal);
+  if (config && backend !== "webgpu")
+    throw new MixdqError(
+      "unsupported",
+      `The backend "${backend}" has no integer kernels. Use the backend "webgpu", or --precision fp16 without a configuration.`,
+    );
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const runtime = await createRuntime({ ...options, backend, gpu });
   try {
-    const components = await loadStages(model, runtime, { files, precision, signal, onProgress });
+    const components = await loadStages(model, runtime, { files, precision, config, signal, onProgress });
     return new ModelPipeline(model, precision, runtime, components);
   } catch (error) {
     await runtime.dispose();

@@ -3,8 +3,11 @@
  * Names follow diffusers (in camelCase) and transformers.js' options. Nothing here exists at run time.
  */
 
-/** fp32: f32 weights and arithmetic. fp16: f16 storage, f32 accumulation. */
-export type Precision = "fp32" | "fp16";
+/**
+ * fp32: f32 weights and arithmetic. fp16: f16 storage, f32 accumulation. w8a8 and w4a8: the UNet's layers in integers, 8
+ * or 4 bits a weight and 8 an activation, as a bit-width configuration says layer by layer; fp16 elsewhere.
+ */
+export type Precision = "fp32" | "fp16" | "w8a8" | "w4a8";
 
 /** webgpu: our kernels. ort-*: the same graphs on onnxruntime-web's WebGPU or WebAssembly provider. */
 export type Backend = "webgpu" | "ort-webgpu" | "ort-wasm";
@@ -25,6 +28,11 @@ export interface EngineOptions {
   model: string;
   /** Default: fp16. */
   precision?: Precision;
+  /**
+   * URL of a bit-width configuration (mixdq.json). Default for w8a8 and w4a8: mixdq.w8a8.json or mixdq.w4a8.json of the
+   * model. With fp16 or fp32, that is how layers run that the configuration does not name.
+   */
+  config?: string;
   /** Default: webgpu. */
   backend?: Backend;
   onProgress?: (progress: LoadProgress) => void;

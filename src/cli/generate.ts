@@ -13,6 +13,7 @@ import {
   integer,
   invalid,
   number,
+  readConfig,
   readFlags,
   readTensors,
   required,
@@ -29,7 +30,8 @@ export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
   --steps N             default: the model's own
   --seed N              default: random
   --width W --height H  pixels, multiples of 8; default: the model's own
-  --precision fp32|fp16 default fp16
+  --precision fp32|fp16|w8a8|w4a8           default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json
+  --config mixdq.json   which layers of the UNet run in which bits
   --latents FILE#KEY    start noise of unit variance, [1, C, H/8, W/8], from a safetensors file;
                         --seed then seeds only the noise between steps
   --dump FILE           write latents, prompt_embeds, pooled, unet_out, final_latents and image, F32, NCHW
@@ -53,6 +55,7 @@ const FLAGS = {
 export async function generate(args: readonly string[]): Promise<void> {
   const { flags } = readFlags(args, FLAGS);
   const run = runFlags(flags);
+  const config = await readConfig(flags);
   const prompt = text(flags, "prompt");
   if (prompt === undefined) throw invalid("--prompt is missing: say what the picture should show.");
   const out = required(flags, "out", "the PNG file to write");
@@ -79,6 +82,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   const progress = progressLine();
   const pipeline = await loadPipeline({
     ...run,
+    config,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
     files,
     onProgress: ({ status, loadedBytes, file, progress: percent }) =>

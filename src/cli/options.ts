@@ -4,9 +4,11 @@ import { constants } from "node:fs";
 import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../choices.ts";
+import { parseConfig } from "../engine/quantization.ts";
 import { MixdqError } from "../errors.ts";
 import { SIMPLE, TILED } from "../gpu/tuner.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
+import type { MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 
@@ -93,19 +95,7 @@ export interface RunFlags {
   readonly debug: number;
 }
 
-/** In the commands' contract, but not in this version. */
-const QUANTIZED = ["w8a8", "w4a8"];
-
 export function runFlags(flags: Flags): RunFlags {
-  for (const name of ["precision", "config"]) {
-    const value = text(flags, name);
-    if (value !== undefined && (name === "config" || QUANTIZED.includes(value)))
-      throw new MixdqError(
-        "unsupported",
-        `--${name} ${value}: got a quantized run, expected one of ${PRECISIONS.join(", ")}: w8a8 and w4a8 need a ` +
-          `--config mixdq.json and a version of mixdq with quantized kernels, which this one is not. Use --precision fp16.`,
-      );
-  }
   const kernels = oneOf(flags, "kernels", ["direct", "tiled"] as const);
   return {
     precision: oneOf(flags, "precision", PRECISIONS) ?? "fp16",
@@ -124,6 +114,16 @@ function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T
   if (!(choices as readonly string[]).includes(value))
     throw invalid(`--${name} ${value}: expected ${choices.join(", ")}.`);
   return value as T;
+}
+
+/** The configuration that --config names; undefined without the flag. Throws `invalid-input`. */
+export async function readConfig(flags: Flags): Promise<MixdqConfig | undefined> {
+  const file = text(flags, "config");
+  if (file === undefined) return undefined;
+  const json = await readFile(file, "utf8").catch((error: Error) => {
+    throw invalid(`--config ${file} cannot be read: ${error.message}.`);
+  });
+  return parseConfig(json, file);
 }
 
 /** All tensors of a safetensors file. Throws `invalid-input` where it cannot be read. */

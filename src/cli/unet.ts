@@ -4,7 +4,10 @@ import { STORAGE } from "../engine/runtime.ts";
 import { Config } from "../config.ts";
 import { MixdqError } from "../errors.ts";
 import { setDebug } from "../debug.ts";
-import { buildUNet, readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
+import { buildUNet, readUNetConfig, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
+import { configOfModel } from "../engine/quantization.ts";
+import { quantizeGraph } from "../graph/quantize.ts";
+import type { Graph } from "../graph/ops.ts";
 import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
@@ -16,6 +19,7 @@ import { DEFAULT_MODEL } from "./defaults.ts";
 import {
   assertWritable,
   invalid,
+  readConfig,
   readFlags,
   readTensors,
   required,
@@ -30,7 +34,9 @@ export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
   --inputs FILE         safetensors: sample [B, C, h, w], timestep [B] or [1], encoder_hidden_states [B, T, C];
                         SDXL: text_embeds [B, C], time_ids [B, 6]; LCM: timestep_cond [B, C]
   --out FILE            safetensors: out_sample [B, C, h, w], F32
-  --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
+  --precision fp32|fp16|w8a8|w4a8
+  --config mixdq.json   which layers run in which bits; row 0 of encoder_hidden_states is then the BOS token
+  --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
 
 export async function unet(args: readonly string[]): Promise<void> {
   const { flags } = readFlags(args, { ...RUN_FLAGS, inputs: { type: "string" }, out: { type: "string" } });
@@ -44,6 +50,10 @@ export async function unet(args: readonly string[]): Promise<void> {
   const config = await readUNet(files);
   const { shape, inputs } = unetInputs(config, tensors, source);
 
+  const quantization = (await readConfig(flags)) ?? (await configOfModel(files, run.precision));
+  if (quantization && run.backend !== "webgpu")
+    throw invalid(`--backend ${run.backend} has no integer kernels: use webgpu, or leave out --config.`);
+
   const runtime = await createRuntime({
     ...run,
     gpu: run.backend === "webgpu" ? await requestNodeGpu(run.adapter) : undefined,
@@ -51,8 +61,12 @@ export async function unet(args: readonly string[]): Promise<void> {
   const { precision } = run;
   const { weights: storage, activations } = STORAGE[precision];
   const weights = await findComponent(files, "unet", { precision });
-  const build = () => buildUNet(config, shape, "unet", activations);
-  const component = await runtime.load({ component: "unet", weights, storage, key: "unet", build });
+  const bos = firstTokens(inputs["encoder_hidden_states"]!, shape);
+  const build = (): Graph => {
+    const graph = buildUNet(config, shape, "unet", activations);
+    return quantization ? quantizeGraph(graph, quantization, { bosImages: bos.length }) : graph;
+  };
+  const component = await runtime.load({ component: "unet", weights, storage, bos, key: "unet", build });
   const { out_sample: output } = await component.run("unet", build, inputs);
   const { batch, height, width } = shape;
   const perImage = output!.length / batch;
@@ -76,6 +90,14 @@ export async function unet(args: readonly string[]): Promise<void> {
   );
   console.log(
     `${out}: out_sample [${[batch, config.outChannels, height, width].join(", ")}], ${run.precision} on ${runtime.adapter}`,
+  );
+}
+
+/** Row 0 of the text [batch, tokens, channels] of every image. */
+function firstTokens(text: Float32Array, { batch, tokens }: UNetShape): Float32Array[] {
+  const channels = text.length / (batch * tokens);
+  return Array.from({ length: batch }, (_, image) =>
+    text.subarray(image * tokens * channels, (image * tokens + 1) * channels),
   );
 }
 

@@ -5,8 +5,11 @@ import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { summarize } from "../gpu/profiler.ts";
+import { quantizeGraph } from "../graph/quantize.ts";
 import type { ModelDescription } from "./model.ts";
-import type { Stages } from "./stages.ts";
+import type { MixdqConfig } from "../quant/config.ts";
+import { checkFirstTokens } from "./quantization.ts";
+import { encodePrompt, type Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import type { LoadProgress, Precision } from "../types.ts";
 import type { ModelFiles } from "../weights/files.ts";
@@ -15,6 +18,8 @@ import { findComponent } from "../weights/folder.ts";
 export interface StageOptions {
   readonly files: ModelFiles;
   readonly precision: Precision;
+  /** Which layers of the UNet run in integers. */
+  readonly config?: MixdqConfig | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
@@ -25,7 +30,7 @@ const TEXT_TYPE = "f32";
 export async function loadStages(
   model: ModelDescription,
   runtime: Runtime,
-  { files, precision, signal, onProgress }: StageOptions,
+  { files, precision, config, signal, onProgress }: StageOptions,
 ): Promise<{ stages: Stages; components: readonly Component[] }> {
   const { weights: storage, activations: unetType } = STORAGE[precision];
   const vaeType = model.vae.forceUpcast ? "f32" : unetType;
@@ -36,7 +41,10 @@ export async function loadStages(
   });
   const unetGraph = (shape: UNetShape) => ({
     key: Object.values(shape).join("x"),
-    build: (): Graph => buildUNet(model.unet, shape, "unet", unetType),
+    build: (): Graph => {
+      const graph = buildUNet(model.unet, shape, "unet", unetType);
+      return config ? quantizeGraph(graph, config) : graph;
+    },
   });
   const vaeGraph = (height: number, width: number) => ({
     key: `${height}x${width}`,
@@ -61,10 +69,17 @@ export async function loadStages(
     onProgress,
   );
   const components: Component[] = [];
+  const encode: Stages["encode"] = (i, ids, eos, options) =>
+    watched(text[i]!.component, options, (o) =>
+      components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
+    );
+  let bos: readonly Float32Array[] | undefined;
   try {
     for (const [i, part] of parts.entries()) {
+      // The text encoders are there by now: what they make of the first token is the same for every prompt.
+      if (part.component === "unet" && config?.bos) bos = [await firstToken({ model, encode }, signal)];
       const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
-      components.push(await runtime.load({ ...part, weights: weights[i]!, signal, onBytes }));
+      components.push(await runtime.load({ ...part, weights: weights[i]!, bos, signal, onBytes }));
     }
   } catch (error) {
     for (const component of components) await component.dispose();
@@ -82,12 +97,10 @@ export async function loadStages(
         unet.prepare(net.key, net.build);
         vae.prepare(decoder.key, decoder.build);
       },
-      encode: (i, ids, eos, options) =>
-        watched(text[i]!.component, options, (o) =>
-          components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
-        ),
-      unet: (shape, inputs, options) => {
+      encode,
+      unet: async (shape, inputs, options) => {
         const { key, build } = unetGraph(shape);
+        if (bos) checkFirstTokens(inputs["encoder_hidden_states"] as Float32Array, shape.batch, bos);
         return watched("unet", options, (o) => unet.run(key, build, inputs, o));
       },
       decode: (shape, latents, options) => {
@@ -98,9 +111,16 @@ export async function loadStages(
   };
 }
 
+async function firstToken(stages: Pick<Stages, "model" | "encode">, signal?: AbortSignal): Promise<Float32Array> {
+  const { hidden } = await encodePrompt(stages, "", { signal, warnings: [] });
+  return hidden.slice(0, stages.model.unet.crossAttentionDim);
+}
+
 /** Adds what the debug dial asks for: times by kernel from level 2, every tensor's values from level 3. */
 async function watched<T>(name: string, options: RunOptions, run: (options: RunOptions) => Promise<T>): Promise<T> {
   const level = debugLevel();
+  // Somebody who reads the tensors already goes before the dial.
+  if (options.onTensor) return run(options);
   if (level >= 3)
     return run({
       ...options,

@@ -28,6 +28,8 @@ export interface LoadOptions {
   readonly storage: "f16" | "exact";
   readonly key: string;
   readonly build: () => Graph;
+  /** What weights derived for the BOS token are computed from: the text state of the first token of each image. */
+  readonly bos?: readonly Float32Array[] | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Bytes read so far, over the component's files. */
   readonly onBytes?: ((loaded: number, file: string) => void) | undefined;
@@ -55,8 +57,10 @@ export interface RuntimeOptions {
   readonly share?: boolean;
 }
 
-/** How a precision stores a network's weights and activations. */
+/** How a precision stores what is not in integers: weights and activations. */
 export const STORAGE = {
   fp32: { weights: "exact", activations: "f32" },
   fp16: { weights: "f16", activations: "f16" },
+  w8a8: { weights: "f16", activations: "f16" },
+  w4a8: { weights: "f16", activations: "f16" },
 } as const satisfies Record<Precision, { weights: LoadOptions["storage"]; activations: "f32" | "f16" }>;

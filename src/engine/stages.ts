@@ -36,7 +36,7 @@ export interface LatentShape {
 
 /** prompt -> tokens -> states. What did not fit into the tokenizer's length goes to `warnings`. */
 export async function encodePrompt(
-  { model, encode }: Stages,
+  { model, encode }: Pick<Stages, "model" | "encode">,
   prompt: string,
   { signal, warnings }: { signal: AbortSignal | undefined; warnings: string[] },
 ): Promise<Conditioning> {

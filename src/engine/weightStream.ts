@@ -35,9 +35,10 @@ function refuseUnread(component: string, name: string): false {
 
 /** Every tensor that a graph wants, in the files' order, one at a time. */
 export async function* streamWeights(
-  { component, weights, signal, onBytes }: LoadOptions,
+  { component, weights, bos = [], signal, onBytes }: LoadOptions,
   graph: Graph,
 ): AsyncGenerator<LoadedTensor, void, undefined> {
+  const derived = new Map(graph.weights.flatMap(({ name, derivedFrom }) => (derivedFrom ? [[derivedFrom, name]] : [])));
   const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
   let loaded = 0;
   for await (const { name, dtype, shape, bytes } of weights.tensors({
@@ -53,5 +54,25 @@ export async function* streamWeights(
       isHalf: dtype === "F16",
       values: (type) => (type === "f16" ? toFloat16(bytes, dtype, where) : toFloat32(bytes, dtype)),
     };
+    const cache = derived.get(name);
+    if (cache !== undefined)
+      yield {
+        name: cache,
+        shape: [bos.length, shape[0]!],
+        isHalf: dtype === "F16",
+        values: () => firstTokenProducts(toFloat32(bytes, dtype), bos),
+      };
   }
+}
+
+/** W e of every state e: weight [N, K], states [K] -> [states, N]. In f64, once, for all pictures. */
+export function firstTokenProducts(weight: Float32Array, states: readonly Float32Array[]): Float32Array {
+  const k = states[0]!.length;
+  const n = weight.length / k;
+  return Float32Array.from({ length: states.length * n }, (_, i) => {
+    const state = states[Math.floor(i / n)]!;
+    let sum = 0;
+    for (let c = 0, at = (i % n) * k; c < k; c++, at++) sum += weight[at]! * state[c]!;
+    return sum;
+  });
 }

@@ -179,7 +179,7 @@ function candidates(stem: string, precision: Precision): string[] {
   const halfSingle = `${stem}.fp16.safetensors`;
   // diffusers has spelled it both ways.
   const halfIndexes = [`${single}.index.fp16.json`, `${halfSingle}.index.json`];
-  return precision === "fp16"
+  return precision !== "fp32"
     ? [halfSingle, single, ...halfIndexes, index]
     : [single, index, halfSingle, ...halfIndexes];
 }

@@ -9,6 +9,8 @@ export interface LoadRequest {
   /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */
   readonly model: string;
   readonly precision: Precision;
+  /** Absolute URL of a bit-width configuration. */
+  readonly config: string | undefined;
   readonly backend: Backend;
   readonly debug: number;
 }

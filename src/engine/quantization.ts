@@ -1,0 +1,75 @@
+/** Which bit-width configuration a run uses, and the one condition that its BOS cache puts on the text. */
+import { MixdqError } from "../errors.ts";
+import { readMixdqConfig, type MixdqConfig } from "../quant/config.ts";
+import type { Precision } from "../types.ts";
+import type { ModelFiles } from "../weights/files.ts";
+import { httpFiles } from "../weights/http.ts";
+
+/** A configuration is a few hundred bytes a layer; SDXL's 794 layers make about 150 kB. */
+const MAX_CONFIG_BYTES = 32 * 2 ** 20;
+
+/** Throws `invalid-input` where the text is no configuration. */
+export function parseConfig(text: string, where: string): MixdqConfig {
+  if (text.length > MAX_CONFIG_BYTES)
+    throw new MixdqError("invalid-input", `${where}: ${text.length} bytes, expected at most ${MAX_CONFIG_BYTES}.`);
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new MixdqError("invalid-input", `${where} is not JSON: ${(error as Error).message}. Write it again.`);
+  }
+  return readMixdqConfig(json, where);
+}
+
+/** The model's own configuration of a precision; undefined for precisions that need none. */
+export async function configOfModel(
+  files: ModelFiles,
+  precision: Precision,
+  signal?: AbortSignal,
+): Promise<MixdqConfig | undefined> {
+  if (precision !== "w8a8" && precision !== "w4a8") return undefined;
+  const name = `mixdq.${precision}.json`;
+  const text = await files.text(name, signal);
+  if (text === undefined)
+    throw new MixdqError(
+      "unsupported",
+      `${files.location} has no ${name}: ${precision} needs the scales of every layer's input. Run "mixdq calibrate" and ` +
+        `"mixdq preset", or give a configuration of your own.`,
+    );
+  return parseConfig(text, `${files.location}/${name}`);
+}
+
+/** The configuration at an absolute address. Throws `invalid-input` where there is none, `network`. */
+export async function fetchConfig(address: string, signal?: AbortSignal): Promise<MixdqConfig> {
+  const url = new URL(address);
+  const folder = new URL(".", url);
+  folder.search = url.search;
+  const name = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
+  const text = await httpFiles(folder.href).text(name, signal);
+  if (text === undefined)
+    throw new MixdqError("invalid-input", `${address}: there is no such file. Check the address of the configuration.`);
+  return parseConfig(text, address);
+}
+
+/** Of the largest value. Text encoders compute the first token the same way for every prompt; drivers may round. */
+const BOS_TOLERANCE = 1e-3;
+
+/**
+ * Keys and values of the first token come from a cache, so the text must begin with the token that the cache was made of.
+ * `hidden` [images, tokens, channels]. Throws `invalid-input`.
+ */
+export function checkFirstTokens(hidden: Float32Array, images: number, bos: readonly Float32Array[]): void {
+  const perImage = hidden.length / images;
+  for (let image = 0; image < images; image++) {
+    const state = bos[Math.min(image, bos.length - 1)]!;
+    const greatest = state.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    const worst = state.reduce((most, value, c) => Math.max(most, Math.abs(value - hidden[image * perImage + c]!)), 0);
+    if (worst > BOS_TOLERANCE * greatest)
+      throw new MixdqError(
+        "invalid-input",
+        `text ${image}: its first token differs from the BOS token whose keys and values the configuration keeps in 16 bits ` +
+          `(by ${worst.toPrecision(3)}, largest value ${greatest.toPrecision(3)}). A missing negative prompt is all zeros in ` +
+          `SDXL: give one, even an empty one, or leave guidance at 0; other text encoders need a cache of their own.`,
+      );
+  }
+}
