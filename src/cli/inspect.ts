@@ -1,28 +1,72 @@
-/** `mixdq inspect`: what a model, one of its files, or a file of tensors holds. */
-import { open, stat } from "node:fs/promises";
+/** `mixdq inspect`: what a model, a file of tensors, or a file about quantizing holds. */
+import { open, readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
+import { readCalibration } from "../calibration/file.ts";
+import { quantizableLayers } from "../calibration/layers.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { readModel } from "../engine/model.ts";
+import { readMixdqConfig } from "../quant/config.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import { readSafetensorsHeader } from "../weights/safetensors.ts";
 import { diskFiles } from "./diskFiles.ts";
-import { invalid, readFlags } from "./options.ts";
+import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
+import { invalid, readFlags, text } from "./options.ts";
+import { readUNet } from "./unet.ts";
 
 export const INSPECT_USAGE = `mixdq inspect PATH
-  PATH                  a diffusers folder, or a .safetensors file`;
+  PATH                  a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json
+  --model DIR           with a mixdq.json: the model it is for, to count weights by`;
+
+/** The largest of them, a mixdq.json of SDXL, has 0.1 MB. */
+const MAX_JSON_BYTES = 64 * 2 ** 20;
 
 export async function inspect(args: readonly string[]): Promise<void> {
-  const { positionals } = readFlags(args, {}, 1);
+  const { flags, positionals } = readFlags(args, { model: { type: "string" } }, 1);
   const [target] = positionals;
-  if (target === undefined) throw invalid("inspect needs a path: a diffusers folder or a .safetensors file.");
+  if (target === undefined)
+    throw invalid("inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.");
   const info = await stat(target).catch(() => undefined);
   if (!info) throw invalid(`${target}: no such file or folder.`);
   if (info.isDirectory()) return inspectModel(target);
   if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
-  throw invalid(`${target}: expected a diffusers folder or a .safetensors file.`);
+  if (target.endsWith(".json")) return inspectJson(target, info.size, text(flags, "model"));
+  throw invalid(
+    `${target}: expected a diffusers folder or a .safetensors file, or a mixdq.json or a calibration.json.`,
+  );
+}
+
+async function inspectJson(file: string, bytes: number, model: string | undefined): Promise<void> {
+  if (bytes > MAX_JSON_BYTES) throw invalid(`${file}: got ${bytes} bytes, expected at most ${MAX_JSON_BYTES}.`);
+  const content = await readFile(file, "utf8");
+  let json: unknown;
+  try {
+    json = JSON.parse(content);
+  } catch (error) {
+    const problem = (error as Error).message.replaceAll("\n", " ");
+    throw invalid(`${file}: got something that is not JSON (${problem}), expected a mixdq.json or a calibration.json.`);
+  }
+  const format = Object(json) as { format?: unknown };
+  switch (format.format) {
+    case "mixdq-config":
+      return print(
+        describeConfig(readMixdqConfig(json, file), model === undefined ? undefined : await weightsOf(model)),
+      );
+    case "mixdq-calibration":
+      return print(describeCalibration(readCalibration(content, file)));
+  }
+  const got = JSON.stringify(format.format)?.slice(0, 60) ?? "none";
+  throw invalid(`${file}: got format ${got}, expected "mixdq-config" or "mixdq-calibration".`);
+}
+
+/** Every quantizable layer of a model's UNet and how many weights it has. */
+async function weightsOf(folder: string): Promise<ReadonlyMap<string, number>> {
+  const unet = await readUNet(await diskFiles(folder));
+  const [height, width] = unet.sampleSize;
+  const graph = buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32");
+  return new Map(quantizableLayers(graph).map(({ path, weights }) => [path, weights]));
 }
 
 async function inspectModel(folder: string): Promise<void> {
@@ -44,8 +88,6 @@ async function inspectModel(folder: string): Promise<void> {
     ["vae", summary(buildVaeDecoder(vae, { batch: 1, height, width }, "f16")), `${vae.kind}, decoder only`],
   ]);
 }
-
-type Row = readonly [name: string, value: string, note?: string];
 
 function summary(graph: Graph): string {
   const parameters = graph.weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);

@@ -1,0 +1,230 @@
+/** `mixdq calibrate`: the range of every layer's input over prompts, by the float engine; takes up where it was killed. */
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { writeCalibration } from "../calibration/file.ts";
+import { quantizableLayers } from "../calibration/layers.ts";
+import { Recording } from "../calibration/statistics.ts";
+import { setDebug } from "../debug.ts";
+import { createGenerator } from "../diffusion/noise.ts";
+import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
+import { createRuntime } from "../engine/backend.ts";
+import { loadStages } from "../engine/loading.ts";
+import { readModel, type ModelDescription } from "../engine/model.ts";
+import { assertFinite } from "../engine/output.ts";
+import { checkRequest, type Settings } from "../engine/request.ts";
+import { STORAGE } from "../engine/runtime.ts";
+import { denoise, encodePrompt, type Stages } from "../engine/stages.ts";
+import type { Graph } from "../graph/ops.ts";
+import { requestNodeGpu } from "./adapter.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { hashedFiles } from "./hashedFiles.ts";
+import {
+  assertWritable,
+  integer,
+  invalid,
+  readFlags,
+  required,
+  RUN_FLAGS,
+  runFlags,
+  text,
+  writeWhole,
+} from "./options.ts";
+import { progressLine } from "./progress.ts";
+import { describeDuration, progressBar } from "./progressBar.ts";
+import { SavedRun } from "./savedRun.ts";
+
+export const CALIBRATE_USAGE = `mixdq calibrate --prompts FILE --out calibration.json
+  --model DIR           a diffusers folder; default: the model in models/postcard
+  --prompts FILE        text, one prompt a line
+  --limit N             only the first N of them
+  --seed N              start noise of the first prompt, one more for each that follows; default 0
+  --steps N             default: the model's own
+  --no-bos              record the text's first token too (to see what MixDQ's BOS-aware ranges are good for)
+  --precision fp32|fp16 default fp32
+  --adapter NAME --kernels direct|tiled --no-f16 --no-share --debug 1..2
+  A run that was killed goes on from calibration.json.partial with the same flags.`;
+
+const FLAGS = {
+  ...RUN_FLAGS,
+  prompts: { type: "string" },
+  out: { type: "string" },
+  seed: { type: "string" },
+  steps: { type: "string" },
+  limit: { type: "string" },
+  "no-bos": { type: "boolean" },
+} as const;
+
+const MAX_PROMPT_BYTES = 64 * 2 ** 20;
+
+const FLOAT_PRECISIONS = ["fp32", "fp16"];
+
+export async function calibrate(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, FLAGS);
+  // Ranges are those of the float model; exact unless somebody asks for what fp16 makes of them.
+  const precision = text(flags, "precision") ?? "fp32";
+  if (!FLOAT_PRECISIONS.includes(precision) || flags["config"] !== undefined)
+    throw invalid(
+      `${flags["config"] === undefined ? `--precision ${precision}` : "--config"}: calibration runs the float model, ` +
+        `expected --precision ${FLOAT_PRECISIONS.join(" or ")} and no --config.`,
+    );
+  const run = runFlags({ ...flags, precision });
+  if (run.backend !== "webgpu")
+    throw invalid(`--backend ${run.backend}: calibration looks inside the network, only webgpu allows that.`);
+  setDebug(run.debug);
+  const out = required(flags, "out", "the calibration.json to write");
+  const promptFile = required(flags, "prompts", "a text file with one prompt a line");
+  await assertWritable(out);
+  const prompts = await readPrompts(promptFile, integer(flags, "limit"));
+  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const files = hashedFiles(await diskFiles(folder));
+  const model = await readModel(files);
+  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), model);
+  const bos = flags["no-bos"] !== true;
+
+  const { scale } = model.vae;
+  const shape = {
+    batch: 1,
+    height: settings.height / scale,
+    width: settings.width / scale,
+    tokens: model.textEncoders[0]!.tokenizer.length,
+  };
+  const graph = buildUNet(model.unet, shape, "unet", STORAGE[run.precision].activations);
+  const recording = new Recording(quantizableLayers(graph), { bos });
+  const identity = {
+    seed: settings.seed,
+    steps: settings.steps,
+    width: settings.width,
+    height: settings.height,
+    precision,
+    promptsSha256: createHash("sha256").update(prompts.join("\n")).digest("hex"),
+  };
+  const saved = new SavedRun(`${out}.partial`, { model: nameOf(folder), prompts: prompts.length, bos, ...identity });
+  const before = await saved.restore(recording);
+
+  const started = performance.now();
+  const loading = progressLine();
+  const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
+  const { stages } = await loadStages(model, runtime, {
+    files,
+    precision: run.precision,
+    onProgress: ({ status, loadedBytes, progress, file }) =>
+      loading.show(`${status} ${progress.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
+  });
+  loading.end();
+  const provenance = { ...identity, modelSha256: files.digest() };
+  saved.alsoWith({ modelSha256: provenance.modelSha256 });
+
+  const bar = progressBar("calibrate", "prompts");
+  let done = before;
+  bar.show(done, prompts.length);
+  const reads = recording.tensors * settings.steps;
+  const warnings: string[] = [];
+  for (; done < prompts.length; done++) {
+    let seen = 0;
+    const recorded = recordingStages(stages, graph, recording, () => bar.show(done + ++seen / reads, prompts.length));
+    await runPrompt(recorded, prompts[done]!, settings.seed + done, { settings, shape, warnings });
+    recording.endPrompt();
+    await saved.save(recording, done + 1);
+  }
+  bar.end();
+
+  const layers = recording.layers();
+  const calibration = { model: nameOf(folder), prompts: prompts.length, bos, provenance, layers };
+  await writeWhole(out, new TextEncoder().encode(writeCalibration(calibration)));
+  await saved.remove();
+  for (const warning of warnings.slice(0, 3)) console.error(`warning: ${warning}`);
+  if (warnings.length > 3)
+    console.error(`warning: ${warnings.length - 3} more prompts are longer than the model reads.`);
+  const earlier = before > 0 ? ` (${before} of them before)` : "";
+  console.log(
+    `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${precision} on ${runtime.adapter}; ` +
+      describeDuration(performance.now() - started),
+  );
+  await runtime.dispose();
+}
+
+/** The folder's own name: a path of this machine means nothing to whom the file is passed on. */
+function nameOf(folder: string): string {
+  return path.basename(path.resolve(folder));
+}
+
+/** Lines that say something. Throws `invalid-input` where there is none, or no such file. */
+async function readPrompts(file: string, limit: number | undefined): Promise<readonly string[]> {
+  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
+  if (size > MAX_PROMPT_BYTES)
+    throw invalid(`--prompts ${file}: got ${size} bytes, expected at most ${MAX_PROMPT_BYTES}. Take a part of it.`);
+  const content = await readFile(file, "utf8").catch((error: Error) => {
+    throw invalid(`--prompts ${file} cannot be read: ${error.message}.`);
+  });
+  const prompts = content
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line !== "");
+  if (prompts.length === 0) throw invalid(`--prompts ${file}: got no prompts, expected text with one prompt a line.`);
+  if (limit === 0) throw invalid("--limit 0: expected at least one prompt.");
+  return prompts.slice(0, limit);
+}
+
+/** The first prompt's settings; the last one's seed must be one too. */
+function checkSettings(
+  prompts: readonly string[],
+  seed: number,
+  steps: number | undefined,
+  model: ModelDescription,
+): Settings {
+  const request = { prompt: prompts[0]!, ...(steps !== undefined && { numInferenceSteps: steps }) };
+  checkRequest({ ...request, seed: seed + prompts.length - 1 }, model);
+  return checkRequest({ ...request, seed }, model);
+}
+
+/** The stages, with a UNet whose inputs and tensors are recorded; `onTensor` hears of each. */
+function recordingStages(stages: Stages, graph: Graph, recording: Recording, onTensor: () => void): Stages {
+  return {
+    ...stages,
+    unet(shape, inputs, options) {
+      for (const [name, tensor] of Object.entries(graph.inputs))
+        if (recording.wants(tensor)) {
+          recording.observe(tensor, inputs[name] as Float32Array);
+          onTensor();
+        }
+      return stages.unet(shape, inputs, {
+        ...options,
+        wantsTensor: (tensor) => recording.wants(tensor),
+        onTensor(_, tensor, values) {
+          recording.observe(tensor, values);
+          onTensor();
+        },
+      });
+    },
+  };
+}
+
+/** As `mixdq generate --seed SEED` without guidance runs it, up to the latents. */
+async function runPrompt(
+  stages: Stages,
+  prompt: string,
+  seed: number,
+  { settings, shape, warnings }: { settings: Settings; shape: UNetShape; warnings: string[] },
+): Promise<void> {
+  const { model } = stages;
+  const conditioning = await encodePrompt(stages, prompt, { signal: undefined, warnings });
+  assertFinite(conditioning.hidden, "text encoder", "fp32");
+  const noise = createGenerator(seed);
+  const { height, width } = shape;
+  const channels = model.unet.inChannels;
+  const count = channels * height * width;
+  await denoise(stages, {
+    latents: noise.randn(count),
+    shape: { channels, height, width },
+    scheduler: model.createScheduler(settings.steps),
+    conditioning: [conditioning],
+    guidanceScale: settings.guidanceScale,
+    pixels: settings,
+    noise: () => noise.randn(count),
+    onStep: () => {},
+    signal: undefined,
+  });
+}

@@ -1,0 +1,219 @@
+/**
+ * `mixdq synthesize`: a UNet of random weights in the shapes of a real one, as diffusers saves it, so that conversion,
+ * packing, loading and a step can be exercised at full size by whoever has no licence or no patience for the real one.
+ */
+import { mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import path from "node:path";
+import { Config } from "../config.ts";
+import { buildUNet, readUNetConfig } from "../diffusion/unet.ts";
+import { elementCount } from "../graph/ops.ts";
+import { integer, invalid, readFlags, required, text } from "./options.ts";
+import { describeDuration, progressBar } from "./progressBar.ts";
+import { SDXL_TURBO_UNET } from "./sdxlTurboUnet.ts";
+import { randomTensor, type TensorShape } from "./syntheticWeights.ts";
+
+export const SYNTHESIZE_USAGE = `mixdq synthesize --out DIR
+  --out DIR             gets unet/ only: config.json and random weights in fp16, no other part of a model
+  --like MODEL          sdxl-turbo (default), or a unet/config.json to take the shapes from
+  --seed N              default 0
+  --shard-bytes N       largest file; default 2000000000`;
+
+const FLAGS = {
+  out: { type: "string" },
+  like: { type: "string" },
+  seed: { type: "string" },
+  "shard-bytes": { type: "string" },
+} as const;
+
+const HALF_BYTES = 2;
+const DEFAULT_SHARD_BYTES = 2e9;
+/** Headers, the index, and the file system's own needs. */
+const SPARE_BYTES = 64 * 2 ** 20;
+const MAX_CONFIG_BYTES = 2 ** 20;
+/** More shards than this are not read again (weights/folder.ts). */
+const MAX_SHARDS = 1000;
+
+export async function synthesize(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, FLAGS);
+  const out = required(flags, "out", "the folder to write unet/ into");
+  const like = text(flags, "like") ?? "sdxl-turbo";
+  const seed = integer(flags, "seed") ?? 0;
+  if (!Number.isSafeInteger(seed)) throw invalid(`--seed ${seed}: expected a whole number up to 2^53 - 1.`);
+  const config = like === "sdxl-turbo" ? SDXL_TURBO_UNET : await readConfig(like);
+  const started = performance.now();
+  const bar = progressBar("synthesize", "parameters");
+  const { parameters, files } = await writeSyntheticUNet({
+    folder: out,
+    config,
+    seed,
+    shardBytes: integer(flags, "shard-bytes") ?? DEFAULT_SHARD_BYTES,
+    onProgress: (done, total) => bar.show(done, total),
+  });
+  bar.end();
+  console.log(
+    `${path.join(out, "unet")}: ${parameters.toLocaleString("en")} random parameters like ${like}, seed ${seed}, in ` +
+      `${files} file(s); ${describeDuration(performance.now() - started)}`,
+  );
+}
+
+async function readConfig(file: string): Promise<object> {
+  const info = await stat(file).catch(() => undefined);
+  if (!info?.isFile()) throw invalid(`--like ${file}: no such file, expected sdxl-turbo or a unet/config.json.`);
+  if (info.size > MAX_CONFIG_BYTES)
+    throw invalid(`--like ${file}: got ${info.size} bytes, expected a unet/config.json.`);
+  try {
+    return Object(JSON.parse(await readFile(file, "utf8"))) as object;
+  } catch (error) {
+    const problem = (error as Error).message.replaceAll("\n", " ");
+    throw invalid(`--like ${file}: got something that is not JSON (${problem}), expected a unet/config.json.`);
+  }
+}
+
+export interface SyntheticUNet {
+  /** Gets `unet/`, which must not be there yet. */
+  readonly folder: string;
+  /** unet/config.json's content. */
+  readonly config: object;
+  readonly seed: number;
+  /** A tensor that is larger than this gets a file of its own. */
+  readonly shardBytes: number;
+  readonly onProgress?: (parametersDone: number, parameters: number) => void;
+}
+
+/**
+ * Writes the folder whole or not at all, holding a few megabytes at a time. Throws `invalid-model` for a config that
+ * does not describe a UNet of this family, `invalid-input` where the folder is taken or the disk too small.
+ */
+export async function writeSyntheticUNet({
+  folder,
+  config,
+  seed,
+  shardBytes,
+  onProgress = () => {},
+}: SyntheticUNet): Promise<{ parameters: number; files: number }> {
+  const tensors = checkpointTensors(config);
+  const parameters = tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const shards = shardsOf(tensors, shardBytes);
+  const target = path.join(folder, "unet");
+  if (await stat(target).catch(() => undefined))
+    throw invalid(`${target}: is there already, expected a place for a new one. Choose another --out, or delete it.`);
+  await makeRoom(folder, parameters * HALF_BYTES);
+
+  const aside = path.join(folder, `.unet-${process.pid}.partial`);
+  let done = 0;
+  try {
+    await mkdir(aside, { recursive: true });
+    const weightMap: Record<string, string> = {};
+    for (const [i, shard] of shards.entries()) {
+      const file = shardName(i, shards.length);
+      await writeShard(path.join(aside, file), shard, seed, (count) => onProgress((done += count), parameters));
+      for (const { name } of shard) weightMap[name] = file;
+    }
+    if (shards.length > 1) {
+      const index = { metadata: { total_size: parameters * HALF_BYTES }, weight_map: weightMap };
+      // diffusers puts the variant before the last part of a name, whatever it is.
+      await writeJson(path.join(aside, "diffusion_pytorch_model.safetensors.index.fp16.json"), index);
+    }
+    const origin = `random weights of mixdq synthesize, seed ${seed}`;
+    await writeJson(path.join(aside, "config.json"), { ...config, _name_or_path: origin });
+    await rename(aside, target);
+  } catch (error) {
+    await rm(aside, { recursive: true, force: true });
+    throw invalid(`${target} cannot be written: ${(error as Error).message}. Choose another place.`);
+  }
+  return { parameters, files: shards.length };
+}
+
+/** Every tensor of the checkpoint in the graph's order, in the shapes that diffusers saves. */
+function checkpointTensors(config: object): TensorShape[] {
+  const unet = readUNetConfig(new Config("unet/config.json", config));
+  const [height, width] = unet.sampleSize;
+  const graph = buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f16");
+  const isLinear = "use_linear_projection" in config && config.use_linear_projection === true;
+  // The graph takes proj_in and proj_out as linear layers, older models save them as 1x1 convolutions.
+  return graph.weights.map(({ name, shape }) =>
+    !isLinear && /\.proj_(in|out)\.weight$/.test(name) ? { name, shape: [...shape, 1, 1] } : { name, shape },
+  );
+}
+
+function shardsOf(tensors: readonly TensorShape[], shardBytes: number): TensorShape[][] {
+  const shards: TensorShape[][] = [[]];
+  let bytes = 0;
+  for (const tensor of tensors) {
+    const size = elementCount(tensor.shape) * HALF_BYTES;
+    if (bytes > 0 && bytes + size > shardBytes) {
+      shards.push([]);
+      bytes = 0;
+    }
+    shards.at(-1)!.push(tensor);
+    bytes += size;
+  }
+  if (shards.length > MAX_SHARDS)
+    throw invalid(
+      `--shard-bytes ${shardBytes}: makes ${shards.length} files, expected at most ${MAX_SHARDS}. Take more.`,
+    );
+  return shards;
+}
+
+/** As diffusers names them: nothing is added where there is only one. */
+function shardName(index: number, count: number): string {
+  const pad = (n: number): string => String(n).padStart(5, "0");
+  const suffix = count === 1 ? "" : `-${pad(index + 1)}-of-${pad(count)}`;
+  return `diffusion_pytorch_model.fp16${suffix}.safetensors`;
+}
+
+/** Throws before hours of writing, not after. */
+async function makeRoom(folder: string, bytes: number): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: Error) => {
+    throw invalid(`--out ${folder}: no folder can be made there: ${error.message}. Choose another place.`);
+  });
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  if (free < bytes + SPARE_BYTES) {
+    const megabytes = (count: number): string => `${Math.ceil(count / 1e6).toLocaleString("en")} MB`;
+    throw invalid(
+      `--out ${folder}: got ${megabytes(free)} of free disk space, expected ${megabytes(bytes + SPARE_BYTES)}. ` +
+        "Choose another disk, or make room.",
+    );
+  }
+}
+
+/** One safetensors file (https://github.com/huggingface/safetensors#format), its tensors made while they are written. */
+async function writeShard(
+  file: string,
+  tensors: readonly TensorShape[],
+  seed: number,
+  onWritten: (count: number) => void,
+): Promise<void> {
+  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
+  let offset = 0;
+  for (const { name, shape } of tensors) {
+    const end = offset + elementCount(shape) * HALF_BYTES;
+    header[name] = { dtype: "F16", shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = Buffer.from(JSON.stringify(header));
+  const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ");
+  head.writeBigUInt64LE(BigInt(head.length - 8));
+  json.copy(head, 8);
+  const handle = await open(file, "wx");
+  try {
+    await writeAll(handle, head);
+    for (const tensor of tensors)
+      for (const halves of randomTensor(tensor, seed)) {
+        await writeAll(handle, new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength));
+        onWritten(halves.length);
+      }
+    if ((await handle.stat()).size !== head.length + offset) throw new Error(`${file}: a part was not written`);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += (await handle.write(bytes, at)).bytesWritten;
+}
+
+async function writeJson(file: string, value: unknown): Promise<void> {
+  await writeFile(file, `${JSON.stringify(value, undefined, 2)}\n`);
+}
