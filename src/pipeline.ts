@@ -105,6 +105,8 @@ class ModelPipeline implements Pipeline {
   readonly #stages: Stages;
   readonly #components: readonly Component[];
   #running = false;
+  /** The text of the last run: the same prompt with another seed needs no encoding, nor keys and values, again. */
+  #text: EncodedText | undefined;
 
   constructor(model: ModelDescription, precision: Precision, runtime: Runtime, { stages, components }: Loaded) {
     this.#model = model;
@@ -144,17 +146,7 @@ class ModelPipeline implements Pipeline {
       this.#stages.prepare({ batch: isGuided ? 2 : 1, height: shape.height, width: shape.width, tokens });
 
       onStep?.({ type: "encode" });
-      const warnings: string[] = [];
-      const options = { signal, warnings };
-      const positive = await encodePrompt(this.#stages, prompt, options);
-      const negative = !isGuided
-        ? undefined
-        : negativePrompt === undefined && this.#model.zerosForNoNegative
-          ? zeros(positive)
-          : await encodePrompt(this.#stages, negativePrompt ?? "", options);
-      for (const part of negative ? [positive, negative] : [positive])
-        for (const values of [part.hidden, part.pooled ?? []])
-          assertFinite(values, "text encoder", this.info.precision);
+      const { positive, negative, warnings } = await this.#encode(prompt, isGuided, negativePrompt, signal);
       const encoded = performance.now();
 
       const scheduler = this.#model.createScheduler(steps);
@@ -208,7 +200,8 @@ class ModelPipeline implements Pipeline {
         totalMs: finished - started,
         steps,
         weightBytes: this.info.weightBytes,
-        activationBytes: this.#runtime.activationBytes,
+        activationBytes:
+          this.#runtime.activationBytes + this.#components.reduce((sum, { keptBytes }) => sum + keptBytes, 0),
       };
       debug(1, () => JSON.stringify(stats));
       return {
@@ -237,10 +230,40 @@ class ModelPipeline implements Pipeline {
     }
   }
 
+  async #encode(
+    prompt: string,
+    isGuided: boolean,
+    negativePrompt: string | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<EncodedText> {
+    const key = JSON.stringify([prompt, isGuided, negativePrompt]);
+    if (this.#text?.key === key) return this.#text;
+    const warnings: string[] = [];
+    const options = { signal, warnings };
+    const positive = await encodePrompt(this.#stages, prompt, options);
+    const negative = !isGuided
+      ? undefined
+      : negativePrompt === undefined && this.#model.zerosForNoNegative
+        ? zeros(positive)
+        : await encodePrompt(this.#stages, negativePrompt ?? "", options);
+    for (const part of negative ? [positive, negative] : [positive])
+      for (const values of [part.hidden, part.pooled ?? []]) assertFinite(values, "text encoder", this.info.precision);
+    return (this.#text = { key, positive, negative, warnings });
+  }
+
   async dispose(): Promise<void> {
     for (const component of this.#components) await component.dispose();
     await this.#runtime.dispose();
   }
+}
+
+interface EncodedText {
+  /** What was asked for. */
+  readonly key: string;
+  readonly positive: Conditioning;
+  /** With guidance. */
+  readonly negative: Conditioning | undefined;
+  readonly warnings: readonly string[];
 }
 
 interface Loaded {

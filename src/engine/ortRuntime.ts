@@ -60,6 +60,7 @@ export class OrtRuntime implements Runtime {
     };
     const runners = new Map<string, OrtRunner>();
     return {
+      keptBytes: 0,
       weightBytes: [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
       prepare() {}, // sessions hold all their weights: one at a time, when it is needed
       async run(key, build, inputs, { signal } = {}) {

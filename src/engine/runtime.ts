@@ -10,6 +10,8 @@ export type { RunOptions } from "../gpu/executor.ts";
 /** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
 export interface Component {
   readonly weightBytes: number;
+  /** Activation memory that outlives a run: keys and values of the text. */
+  readonly keptBytes: number;
   /** Plans and begins to compile what `run` with this key will need. Throws what cannot run on the device, at once. */
   prepare(key: string, build: () => Graph): void;
   /** `key` names the shape: the same key, the same graph. */

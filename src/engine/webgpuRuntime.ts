@@ -106,8 +106,16 @@ export class WebGpuRuntime implements Runtime {
           .compile()
           .catch(() => {}); // run() meets the same failure, and reports it
       },
-      run: (key, build, inputs, runOptions) => executorFor(key, build).run(inputs, runOptions),
+      run(key, build, inputs, runOptions) {
+        // What one size keeps for its next picture is not worth its memory while another size is being made.
+        for (const [other, executor] of executors) if (other !== key) executor.forget();
+        return executorFor(key, build).run(inputs, runOptions);
+      },
+      get keptBytes() {
+        return [...executors.values()].reduce((sum, executor) => sum + executor.keptBytes, 0);
+      },
       async dispose() {
+        for (const executor of executors.values()) executor.destroy();
         store.destroy();
       },
     };

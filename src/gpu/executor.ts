@@ -5,8 +5,8 @@
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import type { DType, Tensor } from "../graph/ops.ts";
 import { pixels, quads } from "../kernels/kernel.ts";
-import { ALIGNMENT } from "../plan/memory.ts";
-import { tensorBytes, type Plan } from "../plan/plan.ts";
+import { ALIGNMENT, KEPT } from "../plan/memory.ts";
+import { TEXT_INPUT, tensorBytes, type Plan } from "../plan/plan.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";
 import type { GpuContext, Pipeline } from "./context.ts";
 import { guarded } from "./device.ts";
@@ -35,6 +35,9 @@ export class Executor {
   #encoded: Encoded[] = [];
   #boundTo: readonly GPUBuffer[] = [];
   #sizes: GPUBuffer | undefined;
+  /** Memory for what outlives a run, and the text that it was computed from. */
+  #kept: GPUBuffer | undefined;
+  #keptFor: Float32Array | Uint32Array | undefined;
 
   constructor(context: GpuContext, plan: Plan, weights: WeightStore) {
     this.#context = context;
@@ -49,7 +52,8 @@ export class Executor {
   }
 
   /**
-   * inputs by name, channels-last, f32 (or u32 for ids) -> outputs by name, channels-last, f32.
+   * inputs by name, channels-last, f32 (or u32 for ids) -> outputs by name, channels-last, f32. Where the text is the same
+   * array as in the run before, what depends on it alone is not computed again.
    * Throws `aborted` at once when the signal fires, `device-lost`, `out-of-memory`.
    */
   async run(inputs: Inputs, options: RunOptions = {}): Promise<Record<string, Float32Array>> {
@@ -63,9 +67,14 @@ export class Executor {
     try {
       return await guarded(device, this.plan.name, async () => {
         for (const [name, tensor] of Object.entries(this.plan.inputs)) this.#write(name, tensor, inputs[name]);
+        const text = inputs[TEXT_INPUT];
+        const isKnown = text !== undefined && this.#keptFor === text && !onTensor && !onProfile;
+        const work = isKnown ? this.#encoded.filter(({ dispatch }) => !this.plan.ofText.has(dispatch)) : this.#encoded;
+        this.#keptFor = undefined; // until the run has come to its end
         if (onTensor) await this.#stepThrough(onTensor, wantsTensor, signal);
-        else if (onProfile) onProfile(await new Profiler(this.#context).run(this.#encoded, aborted.promise));
-        else await this.#submit(signal, aborted.promise);
+        else if (onProfile) onProfile(await new Profiler(this.#context).run(work, aborted.promise));
+        else await this.#submit(work, signal, aborted.promise);
+        this.#keptFor = text;
         const outputs: Record<string, Float32Array> = {};
         for (const [name, tensor] of Object.entries(this.plan.outputs))
           outputs[name] = await Promise.race([this.#read(tensor), aborted.promise]);
@@ -80,17 +89,17 @@ export class Executor {
   }
 
   /** Two submits are in flight at any time: the GPU never waits for us, and we never run far ahead of it. */
-  async #submit(signal: AbortSignal | undefined, aborted: Promise<never>): Promise<void> {
+  async #submit(encoded: readonly Encoded[], signal: AbortSignal | undefined, aborted: Promise<never>): Promise<void> {
     const { device, pace } = this.#context;
     let previous: Promise<number> = Promise.resolve(performance.now());
-    for (let next = 0; next < this.#encoded.length;) {
+    for (let next = 0; next < encoded.length;) {
       throwIfAborted(signal);
       const commands = device.createCommandEncoder({ label: this.plan.name });
       const pass = commands.beginComputePass();
       let work = 0;
-      for (; next < this.#encoded.length && (work === 0 || work < pace.budget); next++) {
-        record(pass, this.#encoded[next]!);
-        work += this.#encoded[next]!.dispatch.work;
+      for (; next < encoded.length && (work === 0 || work < pace.budget); next++) {
+        record(pass, encoded[next]!);
+        work += encoded[next]!.dispatch.work;
       }
       pass.end();
       const sent = performance.now();
@@ -134,6 +143,7 @@ export class Executor {
     if (this.#boundTo === arenas) return;
     this.#encoded = await guarded(device, `${this.plan.name}: binding`, () => {
       this.#sizes ??= this.#uploadSizes(pipelines);
+      if (this.plan.memory.keptBytes > 0) this.#kept ??= this.#allocateKept();
       return this.plan.dispatches.map((dispatch, i) => {
         const { pipeline, layout, bindings, sizes } = pipelines[i]!;
         const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
@@ -169,9 +179,17 @@ export class Executor {
     return buffer;
   }
 
+  #allocateKept(): GPUBuffer {
+    return this.#context.device.createBuffer({
+      label: `${this.plan.name} kept`,
+      size: this.plan.memory.keptBytes,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
+    });
+  }
+
   #place(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
     const { arena, offset, bytes } = this.plan.memory.placements.get(tensor.id)!;
-    return { buffer: this.#context.arenas[arena]!, offset, size: bytes };
+    return { buffer: arena === KEPT ? this.#kept! : this.#context.arenas[arena]!, offset, size: bytes };
   }
 
   #write(name: string, tensor: Tensor, values: Float32Array | Uint32Array | undefined): void {
@@ -187,6 +205,26 @@ export class Executor {
         ? Uint32Array.from(values)
         : encode(withPaddedChannels(values as Float32Array, tensor), tensor.dtype);
     this.#context.device.queue.writeBuffer(buffer, offset, data);
+  }
+
+  /** Bytes of the memory that is this executor's own. */
+  get keptBytes(): number {
+    return this.#kept?.size ?? 0;
+  }
+
+  /** Gives back what was kept for the next run. */
+  forget(): void {
+    if (!this.#kept) return;
+    this.#kept.destroy();
+    this.#kept = undefined;
+    this.#keptFor = undefined;
+    this.#boundTo = []; // the bind groups name the buffer
+  }
+
+  /** Frees the memory that is this executor's own. */
+  destroy(): void {
+    this.forget();
+    this.#sizes?.destroy();
   }
 
   async #read(tensor: Tensor): Promise<Float32Array> {

@@ -19,7 +19,11 @@ export interface Memory {
   readonly placements: ReadonlyMap<number, Placement>;
   /** Size of each arena. */
   readonly arenaBytes: readonly number[];
+  /** Size of the memory for tensors that outlive a run; their placements have the arena KEPT. */
+  readonly keptBytes: number;
 }
+
+export const KEPT = -1;
 
 export interface MemoryLimits {
   readonly maxBindingBytes: number;
@@ -38,7 +42,8 @@ interface Life {
 }
 
 /**
- * `share: false` gives every tensor a place of its own: if that changes a picture, it is aliasing.
+ * `share: false` gives every tensor a place of its own: if that changes a picture, it is aliasing. `kept` tensors lie
+ * outside the arenas, where nothing ever takes their place; no dispatch may read one and write another.
  * Throws `unsupported` when a tensor is larger than one binding of the device may be.
  */
 export function placeTensors(
@@ -47,13 +52,19 @@ export function placeTensors(
   outputs: readonly Tensor[],
   bytesOf: (tensor: Tensor) => number,
   limits: MemoryLimits,
-  share = true,
+  { share = true, kept = new Set() }: { share?: boolean; kept?: ReadonlySet<number> } = {},
 ): Memory {
   const lives = livesOf(dispatches, inputs, outputs, bytesOf, share);
   const arenas: { bytes: number; lives: Life[] }[] = [];
   const placements = new Map<number, Placement>();
+  let keptBytes = 0;
   for (const life of lives) {
     const { tensor, bytes } = life;
+    if (kept.has(tensor.id) && bytes <= limits.maxBindingBytes) {
+      placements.set(tensor.id, { arena: KEPT, offset: keptBytes, bytes });
+      keptBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+      continue;
+    }
     if (bytes > limits.maxBindingBytes)
       throw new MixdqError(
         "unsupported",
@@ -77,7 +88,9 @@ export function placeTensors(
     arena.bytes = Math.max(arena.bytes, best.offset + bytes);
     placements.set(tensor.id, { arena: best.arena, offset: best.offset, bytes });
   }
-  return { placements, arenaBytes: arenas.map(({ bytes }) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT) };
+  if (keptBytes > limits.maxBufferBytes)
+    throw new MixdqError("unsupported", `${keptBytes} bytes of keys and values exceed the device's maxBufferSize.`);
+  return { placements, arenaBytes: arenas.map(({ bytes }) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT), keptBytes };
 }
 
 function livesOf(

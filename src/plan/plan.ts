@@ -2,7 +2,7 @@
 import type { DType, Graph, Shape, Tensor } from "../graph/ops.ts";
 import { dispatchesOf } from "../kernels/index.ts";
 import { quads, type DeviceCaps, type Dispatch, type PackedWeight } from "../kernels/kernel.ts";
-import { placeTensors, type Memory, type MemoryLimits } from "./memory.ts";
+import { KEPT, placeTensors, type Memory, type MemoryLimits } from "./memory.ts";
 
 export interface Plan {
   readonly name: string;
@@ -13,7 +13,15 @@ export interface Plan {
   readonly weights: readonly PackedWeight[];
   readonly memory: Memory;
   readonly sizes: DeviceCaps["sizes"];
+  /**
+   * Dispatches that depend on the text alone (keys and values of cross-attention): while the text stays the same, their
+   * results are still there from the run before.
+   */
+  readonly ofText: ReadonlySet<Dispatch>;
 }
+
+/** The input on which those dispatches depend. */
+export const TEXT_INPUT = "encoder_hidden_states";
 
 export interface PlanOptions {
   readonly caps: DeviceCaps;
@@ -39,22 +47,44 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
   const weights = new Map<string, PackedWeight>();
   for (const { bindings } of dispatches)
     for (const bound of Object.values(bindings)) if ("key" in bound) weights.set(bound.key, bound);
+  const { ofText, kept } = textDispatches(dispatches, graph);
   return {
     name: graph.name,
     dispatches,
+    ofText,
     inputs: graph.inputs,
     outputs: graph.outputs,
     weights: [...weights.values()],
     sizes: caps.sizes,
-    memory: placeTensors(
-      dispatches,
-      Object.values(graph.inputs),
-      Object.values(graph.outputs),
-      tensorBytes,
-      limits,
+    memory: placeTensors(dispatches, Object.values(graph.inputs), Object.values(graph.outputs), tensorBytes, limits, {
       share,
-    ),
+      kept,
+    }),
   };
+}
+
+/** What depends on the text alone, and the results of it that the rest reads. */
+function textDispatches(
+  dispatches: readonly Dispatch[],
+  { inputs, outputs }: Graph,
+): { ofText: Set<Dispatch>; kept: Set<number> } {
+  const ofText = new Set<Dispatch>();
+  const kept = new Set<number>();
+  const text = inputs[TEXT_INPUT];
+  if (!text) return { ofText, kept };
+  const known = new Set([text.id]);
+  for (const dispatch of dispatches) {
+    const { bindings, writes } = dispatch;
+    const read = Object.entries(bindings).flatMap(([name, bound]) =>
+      "id" in bound && !writes.includes(name) ? [bound.id] : [],
+    );
+    if (read.every((id) => known.has(id))) {
+      ofText.add(dispatch);
+      for (const name of writes) known.add((bindings[name] as Tensor).id);
+    } else for (const id of read) if (id !== text.id && known.has(id)) kept.add(id);
+  }
+  for (const { id } of Object.values(outputs)) if (known.has(id)) kept.add(id);
+  return { ofText, kept };
 }
 
 /** The pipeline a dispatch needs: equal keys, equal pipelines. It is the pipeline's label too. */
@@ -69,17 +99,18 @@ export function variantKey({ shader, defines, constants }: Dispatch, sizes: Devi
 
 /** One line a dispatch: position, shader, work, workgroups, where the result lies, path. */
 export function describePlan(plan: Plan): string {
-  const { placements, arenaBytes } = plan.memory;
+  const { placements, arenaBytes, keptBytes } = plan.memory;
   const lines = plan.dispatches.map((dispatch, i) => {
     const written = dispatch.bindings[dispatch.writes[0]!] as Tensor;
     const { arena, offset } = placements.get(written.id)!;
+    const place = arena === KEPT ? `kept+${offset}` : `@${arena}+${offset}`;
     return [
       String(i).padStart(4),
       dispatch.shader.padEnd(18),
       `${(dispatch.work / 1e6).toFixed(2)}M`.padStart(10),
       dispatch.workgroups.join("x").padStart(12),
       `[${written.shape.join(",")}]`.padEnd(18),
-      `@${arena}+${offset}`.padEnd(12),
+      place.padEnd(12),
       dispatch.path,
     ].join(" ");
   });
@@ -87,7 +118,8 @@ export function describePlan(plan: Plan): string {
   const weightBytes = plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
     `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map((dispatch) => variantKey(dispatch, plan.sizes))).size} pipelines, ` +
-      `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}`,
+      `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}` +
+      (keptBytes > 0 ? `, kept ${megabytes(keptBytes)}` : ""),
     ...lines,
   ].join("\n");
 }
