@@ -5,19 +5,36 @@
 #import gemm_sizes
 #import codes
 
+// WHOLE_ELEMENTS: the channels of x and of x2 are multiples of 16, so an element is one load.
+#ifdef WHOLE_ELEMENTS
+@group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
+#ifdef SKIP
+@group(0) @binding(1) var<storage, read> x2: array<vec4<u32>>;
+#endif
+#else
 @group(0) @binding(0) var<storage, read> x: array<in4>;
 #ifdef SKIP
 @group(0) @binding(1) var<storage, read> x2: array<in4>;
 #endif
+#endif
 
 // Element e of an input pixel; quads beyond the channels are 0 and so count for nothing.
 fn load_element(pixel: u32, e: u32) -> vec4<u32> {
+#ifdef WHOLE_ELEMENTS
+#ifdef SKIP
+  if (e >= elements_1()) { return x2[pixel * elements_2() + e - elements_1()]; }
+#endif
+  return x[pixel * elements_1() + e];
+#else
 #ifdef SKIP
   if (e >= elements_1()) { return four_quads_2(pixel * S4, (e - elements_1()) * 4u); }
 #endif
   return four_quads(pixel * C4, e * 4u);
+#endif
 }
 
+#ifdef WHOLE_ELEMENTS
+#else
 fn four_quads(first: u32, c: u32) -> vec4<u32> {
   let at = first + c;
   if (c + 4u <= C4) { return vec4<u32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]); }
@@ -26,7 +43,6 @@ fn four_quads(first: u32, c: u32) -> vec4<u32> {
   if (c + 2u < C4) { v.z = x[at + 2u]; }
   return v;
 }
-
 #ifdef SKIP
 fn four_quads_2(first: u32, c: u32) -> vec4<u32> {
   let at = first + c;
@@ -36,6 +52,7 @@ fn four_quads_2(first: u32, c: u32) -> vec4<u32> {
   if (c + 2u < S4) { v.z = x2[at + 2u]; }
   return v;
 }
+#endif
 #endif
 
 // What the zero padding holds in element e: zx where there are channels.

@@ -120,6 +120,7 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
     ...storageDefines(caps, { in: x.dtype, out: y.dtype, weights: weightType }),
     ...product.defines,
     ...(quantization && quantizedDefines(quantization, isInteger, context)),
+    ...(isInteger && quantization!.channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
     ...(gated && { GEGLU: true as const }),
   };
   const endDefines = {

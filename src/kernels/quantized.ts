@@ -4,15 +4,20 @@ import { codeWords, packCodes, type CodeLayout } from "../quant/codes.ts";
 import type { WeightQuant } from "../quant/formats.ts";
 import { parameterRows, rowParameters, weightParameters } from "../quant/parameters.ts";
 import { quantizeMatrix, type QuantizedMatrix } from "../quant/weights.ts";
-import type { Tensor, Weight } from "../graph/ops.ts";
+import type { Conv2dOp, Graph, LinearPart, Tensor, Weight } from "../graph/ops.ts";
 import { quads, type PackedWeight, type Quantization } from "./kernel.ts";
 import type { Run } from "./weights.ts";
 
+/** What a layer reads, and with how many taps. */
+interface LayerInput {
+  readonly x: Tensor;
+  readonly x2?: Tensor | undefined;
+  readonly taps: number;
+  readonly split: boolean;
+}
+
 /** A layer as its weight and input describe it: whether its halves have scales of their own, and of which activations. */
-export function quantizationOf(
-  weight: WeightQuant,
-  { x, x2, taps, split }: { x: Tensor; x2?: Tensor | undefined; taps: number; split: boolean },
-): Quantization {
+export function quantizationOf(weight: WeightQuant, { x, x2, taps, split }: LayerInput): Quantization {
   const inputs = x2 ? [x, x2] : [x];
   return {
     weight,
@@ -80,37 +85,90 @@ export function quantizeSource(
 }
 
 /** Where one source's integers go within a packed weight. */
-export function* packQuantized(
+export function packQuantized(
   weight: PackedWeight,
   index: number,
   matrices: readonly QuantizedMatrix[],
 ): Generator<Run> {
   const { layout, sources, quantization } = weight;
-  const source = sources[index]!;
-  const rows = source.shape[0]!;
+  const words = layout.kind === "codes" ? layerCodes : layerParameters;
+  return placeWords(weight, index, words(matrices, sources[index]!, quantization!, layout.gated));
+}
+
+/** A source's codes as the GPU wants them of that layer alone; `placeWords` puts them among others. */
+export function layerCodes(
+  matrices: readonly QuantizedMatrix[],
+  { shape }: Weight,
+  { weight: { bits }, taps, channels }: Quantization,
+  gated: boolean,
+): Uint32Array<ArrayBuffer> {
+  return packCodes(sideBySide(matrices), { bits, rows: shape[0]!, taps, channels, gated });
+}
+
+/** A source's parameters of that layer alone: [segments][rows, padded to a multiple of 4][words]. */
+export function layerParameters(
+  matrices: readonly QuantizedMatrix[],
+  { name }: Weight,
+  quantization: Quantization,
+  gated: boolean,
+): Uint32Array<ArrayBuffer> {
+  const { activations } = quantization;
+  if (wordsOf(quantization) === 2) return new Uint32Array(weightParameters(matrices, gated, name).buffer);
+  const parts = matrices.map((matrix, half) => ({ matrix, act: activations[half] ?? activations[0]! }));
+  return rowParameters(parts, gated, name);
+}
+
+/** [segments, rows padded to a multiple of 4, words]: the shape of `layerParameters`. */
+export function parametersShape({ shape }: Weight, quantization: Quantization): readonly [number, number, number] {
+  return [segmentsOf(quantization), parameterRows(shape[0]!), wordsOf(quantization)];
+}
+
+/** Words of `layerCodes` or `layerParameters` from word `first` on, and where they go within a packed weight. */
+export function* placeWords(weight: PackedWeight, index: number, own: Uint32Array, first = 0): Generator<Run> {
+  const { layout, sources } = weight;
+  const rows = sources[index]!.shape[0]!;
   const firstRow = sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0);
   if (layout.kind === "codes") {
-    const own: CodeLayout = { ...layout.codes, rows };
-    yield { offset: firstRow * (codeWords(own) / rows), values: packCodes(sideBySide(matrices), own) };
+    const rowWords = codeWords({ ...layout.codes, rows: 1 });
+    yield { offset: firstRow * rowWords + first, values: own };
   } else if (layout.kind === "parameters") {
-    const { words, segments, gated } = layout;
-    const { activations } = quantization!;
-    const own =
-      words === 4
-        ? rowParameters(
-            matrices.map((matrix, half) => ({ matrix, act: activations[half] ?? activations[0]! })),
-            gated,
-            source.name,
-          )
-        : new Uint32Array(weightParameters(matrices, gated, source.name).buffer);
+    const { words, segments } = layout;
     const stride = parameterRows(rows) * words;
-    for (let segment = 0; segment < segments; segment++)
+    for (let segment = 0; segment < segments; segment++) {
+      // Without the padding rows: the next source's parameters lie there.
+      const from = Math.max(segment * stride, first);
+      const to = Math.min(segment * stride + rows * words, first + own.length);
+      if (from >= to) continue;
+      const within = from - segment * stride;
       yield {
-        offset: (segment * layout.rows + firstRow) * words,
-        // Without the padding rows: the next source's parameters lie there.
-        values: own.subarray(segment * stride, segment * stride + rows * words),
+        offset: (segment * layout.rows + firstRow) * words + within,
+        values: own.subarray(from - first, to - first),
       };
+    }
   }
+}
+
+/** A layer that a graph computes with integer weights. */
+export interface QuantizedLayer {
+  readonly path: string;
+  readonly weight: Weight;
+  readonly quantization: Quantization;
+  readonly gated: boolean;
+}
+
+/** All of them, by the names of their weights. */
+export function quantizedLayers({ ops }: Graph): Map<string, QuantizedLayer> {
+  const layers = new Map<string, QuantizedLayer>();
+  const add = ({ path, weight, quant }: LinearPart | Conv2dOp, gated: boolean, input: LayerInput): void => {
+    if (quant) layers.set(weight.name, { path, weight, quantization: quantizationOf(quant, input), gated });
+  };
+  for (const op of ops)
+    if (op.kind === "linear")
+      for (const part of op.parts)
+        add(part, op.activation === "geglu", { x: part.x ?? op.x, taps: 1, split: false });
+    else if (op.kind === "conv2d")
+      add(op, false, { x: op.x, x2: op.x2, taps: op.kernel * op.kernel, split: op.split ?? false });
+  return layers;
 }
 
 /** Codes of all columns, [rows, all columns]. */

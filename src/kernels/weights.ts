@@ -12,6 +12,12 @@ export interface Run {
   readonly values: Numbers | Uint32Array;
 }
 
+/** Rows `first` .. `first + count` of a parameter. */
+export interface Rows {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** Stacked [N, K] or [N, K, kernel, kernel] parameters as one matrix. */
 export function matrix(sources: readonly Weight[], dtype: "f32" | "f16", gated = false): PackedWeight {
   const rows = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
@@ -51,12 +57,14 @@ export function packedElements(layout: FloatLayout): number {
  * One source of a packed weight, laid out for the GPU: runs of elements and where each run goes. A source that already
  * lies as its layout wants is returned as it is, without a copy.
  *
- * `values` holds the parameter in the checkpoint's order, as f32 or as f16 bits.
+ * `values` holds the parameter in the checkpoint's order, as f32 or as f16 bits; or some rows of it, of which `part` says
+ * the first (a multiple of 4) and how many.
  */
-export function* packSource(weight: PackedWeight, index: number, values: Numbers): Generator<Run> {
+export function* packSource(weight: PackedWeight, index: number, values: Numbers, part?: Rows): Generator<Run> {
   const layout = weight.layout as FloatLayout;
   const source = weight.sources[index]!;
-  if (values.length !== elementCount(source.shape))
+  const { first, count } = part ?? { first: 0, count: source.shape[0]! };
+  if (values.length !== count * elementCount(source.shape.slice(1)))
     throw new MixdqError(
       "invalid-model",
       `${source.name}: got ${values.length} values, expected [${source.shape.join(", ")}].`,
@@ -71,31 +79,35 @@ export function* packSource(weight: PackedWeight, index: number, values: Numbers
       };
     return;
   }
-  const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0);
-  const rows = source.shape[0]!;
+  const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0) + first;
+  const isEnd = first + count === source.shape[0];
   const taps = layout.kind === "matrix" ? layout.taps : 1;
   const channels = layout.kind === "matrix" ? layout.channels : 1;
   const stride = layout.kind === "matrix" ? taps * quads(channels) * 4 : 1;
   const asIs = taps === 1 && channels === stride;
-  const totalRows = layout.kind === "matrix" ? layout.rows : layout.length;
 
   if (asIs && !layout.gated) {
-    yield { offset: firstRow * stride, values: padRows(values, weight, index, stride) };
+    yield { offset: firstRow * stride, values: isEnd ? padRows(values, weight, index, stride) : values };
     return;
   }
-  const laid = asIs ? values : layRows(values, rows, taps, channels, stride);
+  const laid = asIs ? values : layRows(values, count, taps, channels, stride);
   if (!layout.gated) {
-    yield { offset: firstRow * stride, values: padRows(laid, weight, index, stride) };
+    yield { offset: firstRow * stride, values: isEnd ? padRows(laid, weight, index, stride) : laid };
     return;
   }
   // Four rows at a time: rows 4i of the value half go to 8i, rows 4i of the gate half to 8i + 4.
-  const out = new (laid.constructor as new (length: number) => Numbers)(laid.length);
-  const half = totalRows / 2;
-  for (let row = 0; row < rows; row += 4) {
-    const within = row % half;
-    const target = within * 2 + (row < half ? 0 : 4);
-    out.set(laid.subarray(row * stride, (row + 4) * stride), target * stride);
+  const half = (layout.kind === "matrix" ? layout.rows : layout.length) / 2;
+  const targetOf = (row: number): number => (row % half) * 2 + (row < half ? 0 : 4);
+  if (part) {
+    for (let row = 0; row < count; row += 4) {
+      const four = laid.subarray(row * stride, Math.min(row + 4, count) * stride);
+      yield { offset: targetOf(first + row) * stride, values: four };
+    }
+    return;
   }
+  const out = new (laid.constructor as new (length: number) => Numbers)(laid.length);
+  for (let row = 0; row < count; row += 4)
+    out.set(laid.subarray(row * stride, (row + 4) * stride), targetOf(row) * stride);
   yield { offset: firstRow * stride, values: out };
 }
 
