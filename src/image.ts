@@ -40,24 +40,35 @@ export class GeneratedImage implements RawImage {
   }
 }
 
-/** An opaque 8-bit RGB PNG: the alpha of a generated picture is always 255 and would only cost bytes. */
+/** The picture with its generation parameters inside. */
 export function encodePng(raw: RawImage): Uint8Array<ArrayBuffer> {
-  const pixelCount = raw.width * raw.height;
+  return encodePixels(raw, textChunks(raw));
+}
+
+/**
+ * An opaque 8-bit RGB PNG: the alpha of a generated picture is always 255 and would only cost bytes. `texts` become its
+ * text chunks, by keyword.
+ */
+export function encodePixels(
+  { width, height, data }: Pick<RawImage, "width" | "height" | "data">,
+  texts: Readonly<Record<string, string>>,
+): Uint8Array<ArrayBuffer> {
+  const pixelCount = width * height;
   const rgb = new Uint8Array(pixelCount * 3);
   for (let i = 0; i < pixelCount; i++) {
-    rgb[i * 3] = raw.data[i * 4];
-    rgb[i * 3 + 1] = raw.data[i * 4 + 1];
-    rgb[i * 3 + 2] = raw.data[i * 4 + 2];
+    rgb[i * 3] = data[i * 4];
+    rgb[i * 3 + 1] = data[i * 4 + 1];
+    rgb[i * 3 + 2] = data[i * 4 + 2];
   }
 
   const latin1: Record<string, string> = {};
   const unicode: Uint8Array[] = [];
-  for (const [key, value] of Object.entries(textChunks(raw))) {
+  for (const [key, value] of Object.entries(texts)) {
     const text = value.replaceAll("\0", "");
     if (/^[\u0001-\u00ff]*$/.test(text)) latin1[key] = text;
     else unicode.push(internationalText(key, text));
   }
-  const png = encode({ width: raw.width, height: raw.height, data: rgb, channels: 3, text: latin1 });
+  const png = encode({ width, height, data: rgb, channels: 3, text: latin1 });
   return insertBeforeEnd(png, unicode);
 }
 

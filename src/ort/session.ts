@@ -49,7 +49,7 @@ const WASM_WEIGHT_BYTES = 3 * 2 ** 30;
  */
 let last: Promise<unknown> = Promise.resolve();
 
-function inTurn<T>(work: () => Promise<T>): Promise<T> {
+export function inTurn<T>(work: () => Promise<T>): Promise<T> {
   const turn = last.then(work, work);
   last = turn;
   return turn;
@@ -99,7 +99,7 @@ async function open(graph: Graph, weights: WeightSource, options: OrtOptions, wh
 }
 
 /** The plain build is three times as fast on the CPU as the one that can also drive a GPU. */
-async function loadOrt(provider: OrtOptions["provider"], logLevel: number): Promise<typeof Ort> {
+export async function loadOrt(provider: OrtOptions["provider"], logLevel: number): Promise<typeof Ort> {
   try {
     const ort = provider === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm");
     // Read once, when the first session is made. Without isolation there is no shared memory and so no threads.
