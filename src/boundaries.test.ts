@@ -29,7 +29,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   index: ["worker", "pipeline", "weights", "support", "image"],
   element: ["index"],
   react: ["index"],
-  ui: ["index", "worker"],
+  ui: ["index", "worker", "quality"],
   cli: [
     ...["pipeline", "engine", "image", "allocator", "calibration", "quality", "quant", "weights"],
     ...["gpu", "plan", "kernels", "graph", "diffusion", "text", "config", "ort"],

@@ -1,14 +1,24 @@
 /** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
 import { MixdqError } from "../errors.ts";
 import { exitWithDawn } from "./adapter.ts";
+import { allocate, ALLOCATE_USAGE } from "./allocate.ts";
 import { bench, BENCH_USAGE } from "./bench.ts";
+import { calibrate, CALIBRATE_USAGE } from "./calibrate.ts";
+import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";
 import { generate, GENERATE_USAGE } from "./generate.ts";
 import { inspect, INSPECT_USAGE } from "./inspect.ts";
+import { preset, PRESET_USAGE } from "./preset.ts";
+import { synthesize, SYNTHESIZE_USAGE } from "./synthesize.ts";
 import { unet, UNET_USAGE } from "./unet.ts";
 
 const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Promise<void>; usage: string }>> = {
   generate: { run: generate, usage: GENERATE_USAGE },
   unet: { run: unet, usage: UNET_USAGE },
+  evaluate: { run: evaluate, usage: EVALUATE_USAGE },
+  calibrate: { run: calibrate, usage: CALIBRATE_USAGE },
+  preset: { run: preset, usage: PRESET_USAGE },
+  synthesize: { run: synthesize, usage: SYNTHESIZE_USAGE },
+  allocate: { run: allocate, usage: ALLOCATE_USAGE },
   inspect: { run: inspect, usage: INSPECT_USAGE },
   bench: { run: bench, usage: BENCH_USAGE },
 };

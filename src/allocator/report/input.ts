@@ -1,0 +1,35 @@
+/** What a report is made of, and the words that its parts share. */
+import type { Allocation } from "../allocate.ts";
+import type { Baseline } from "../baselines.ts";
+import type { Group, Sensitivity } from "../sensitivity.ts";
+import type { Point } from "../sweep.ts";
+
+/** One prompt's picture twice, both PNG. */
+export interface SamplePicture {
+  readonly title: string;
+  readonly reference: Uint8Array;
+  readonly quantized: Uint8Array;
+}
+
+export interface ReportInput {
+  readonly sensitivity: Sensitivity;
+  readonly allocation: Allocation;
+  /** The budget. */
+  readonly weightBits: number;
+  readonly points: readonly Point[];
+  readonly baselines: readonly Baseline[];
+  readonly pictures?: readonly SamplePicture[];
+}
+
+export const METRIC_NAMES: Readonly<Record<Group, string>> = { content: "SSIM", quality: "SQNR (dB)" };
+
+/** A layer's metric with the digits that matter. */
+export function format(group: Group, value: number): string {
+  return value.toFixed(group === "content" ? 5 : 1);
+}
+
+/** The widths that weights were chosen from, rising. */
+export function widthsOf({ allocation }: ReportInput): number[] {
+  const candidates = allocation.weights.programs.flatMap((program) => program.candidates.slice(0, 1));
+  return [...new Set(candidates.flatMap(({ values }) => [...values.keys()]))].sort((a, b) => a - b);
+}

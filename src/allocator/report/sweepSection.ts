@@ -1,0 +1,159 @@
+/** The sweep of budgets and ratios, its Pareto front, and the plainer ways to choose. */
+import { axis, colorOf, INK, MUTED, type Chart, type DrawChart } from "./charts.ts";
+import { table } from "./html.ts";
+import { METRIC_NAMES, type ReportInput } from "./input.ts";
+import { paretoFront } from "../sweep.ts";
+
+const SIZE = { width: 560, height: 400 };
+const GRID = { left: 58, right: 24, top: 16, bottom: 46 };
+const LABEL = { show: true, formatter: "{b}", color: INK, fontSize: 11, lineHeight: 15 };
+
+export function sweepSection(input: ReportInput, draw: DrawChart): string {
+  const { points, allocation } = input;
+  if (points.length === 0) return "";
+  const isPair = allocation.weights.programs.length === 2;
+  const charts = [frontChart(input), ...(isPair ? [planeChart(input)] : [])];
+  const budgets = isPair ? "budgets and ratios of content to quality" : "budgets";
+  const rule = isPair
+    ? " Sums of SSIM and dB cannot be added, so an allocation counts by the group that keeps less."
+    : "";
+  return `<section><h2>The sweep, its front, and plainer ways</h2>
+<div class="pair">${charts.map((chart) => `<figure>${draw(chart)}</figure>`).join("")}</div>
+<p class="caption">${points.length} ${budgets}. A group’s sum of its metric lies between what its layers have at their
+smallest and at their best widths: 0 and 100 % kept.${rule} The front is of those that no other beats with as few bits.</p>
+${comparison(input)}</section>`;
+}
+
+const percent = (share: number): number => 100 * share;
+
+/** Bits against what is kept. */
+function frontChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
+  const { chosen, programs } = allocation.weights;
+  const front = paretoFront(points);
+  const named = (name: string, { averageBits, score }: { averageBits: number; score: number }) => ({
+    value: [averageBits, percent(score)],
+    name,
+  });
+  const sets = [
+    points.map((point) => ({ ...point, name: `budget ${point.budget.toFixed(3)}, ratio ${point.ratio.toFixed(3)}` })),
+    front.map((point) => ({
+      ...point,
+      name: `front: budget ${point.budget.toFixed(3)}, ratio ${point.ratio.toFixed(3)}`,
+    })),
+    baselines,
+    [{ ...chosen, name: "chosen" }],
+  ];
+  const least = points.reduce((bits, { averageBits }) => Math.min(bits, averageBits), weightBits);
+  return {
+    ...SIZE,
+    name: "sweep",
+    title: "Bits against what is kept",
+    option: {
+      grid: { ...GRID, right: 108 },
+      xAxis: axis("bits a weight", {
+        ...{ type: "value", min: Math.floor(least * 20) / 20, max: weightBits, nameGap: 30 },
+        axisLabel: { color: MUTED, fontSize: 11, formatter: (bits: number) => `${Number(bits.toFixed(2))}` },
+      }),
+      yAxis: axis(programs.length === 2 ? "kept by the group that keeps less (%)" : "kept (%)", {
+        ...{ type: "value", scale: true, nameGap: 40 },
+      }),
+      series: [
+        scatter(
+          sets[0]!.map((point) => named(point.name, point)),
+          { symbolSize: 5, itemStyle: { color: MUTED, opacity: 0.4 } },
+        ),
+        {
+          type: "line",
+          data: front.map((point) => named("front", point)),
+          symbol: "circle",
+          symbolSize: 5,
+          lineStyle: { color: colorOf(8), width: 1.5 },
+          itemStyle: { color: colorOf(8) },
+        },
+        others(baselines.map((point) => named(point.name, point))),
+        ours(named("chosen", chosen)),
+      ],
+    },
+    hint: (series, index) => {
+      const point = sets[series]?.[index];
+      return point && `${point.name}\n${point.averageBits.toFixed(4)} bits, ${percent(point.score).toFixed(2)} % kept`;
+    },
+  };
+}
+
+/** What both groups keep, at the budget itself. */
+function planeChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
+  const { chosen, programs } = allocation.weights;
+  const shares = (objectives: readonly number[]): number[] =>
+    objectives.map((sum, i) => percent(programs[i]!.shareOf(sum)));
+  const sharesOf = (groups: readonly { objective: number }[]): number[] =>
+    shares(groups.map(({ objective }) => objective));
+  const at = points.filter(({ budget }) => Math.abs(budget - weightBits) < 1e-9);
+  return {
+    ...SIZE,
+    name: "plane",
+    title: "Content against quality, at the budget",
+    option: {
+      grid: GRID,
+      xAxis: axis("SSIM range kept by content (%)", { type: "value", scale: true, nameGap: 30 }),
+      yAxis: axis("SQNR range kept by quality (%)", { type: "value", scale: true, nameGap: 40 }),
+      series: [
+        {
+          type: "line",
+          data: at.map(({ groups }) => sharesOf(groups)),
+          symbol: "circle",
+          symbolSize: 6,
+          lineStyle: { color: MUTED, width: 1, opacity: 0.5 },
+          itemStyle: { color: MUTED },
+        },
+        others(
+          baselines.map(({ name, objectives }) => ({ name, value: shares(objectives) })),
+          "left",
+        ),
+        ours({ name: "chosen", value: sharesOf(chosen.groups) }),
+      ],
+    },
+    hint: (series, index) => {
+      if (series === 0) return at[index] && `ratio ${at[index].ratio.toFixed(3)}`;
+      return series === 1 ? baselines[index]?.name : "chosen";
+    },
+  };
+}
+
+interface Mark {
+  readonly name: string;
+  readonly value: readonly number[];
+}
+
+function scatter(data: readonly Mark[], rest: object): object {
+  return { type: "scatter", data, ...rest };
+}
+
+/** The others, with their names beside them, moved apart where they would overlap. */
+function others(data: readonly Mark[], position = "right"): object {
+  const labelLayout = { moveOverlap: "shiftY" };
+  return scatter(data, { symbolSize: 7, itemStyle: { color: colorOf(2) }, label: { ...LABEL, position }, labelLayout });
+}
+
+function ours(mark: Mark): object {
+  const label = { ...LABEL, position: "right", fontWeight: 600 };
+  return scatter([mark], { symbol: "diamond", symbolSize: 14, itemStyle: { color: colorOf(8) }, label });
+}
+
+function comparison({ baselines, allocation }: ReportInput): string {
+  const { chosen, programs } = allocation.weights;
+  const rows = [
+    { ...chosen, name: "chosen", objectives: chosen.groups.map(({ objective }) => objective) },
+    ...baselines,
+  ];
+  return table(
+    ["", "bits", ...programs.map(({ group }) => `sum of ${METRIC_NAMES[group]}`), "kept (%)"],
+    rows.map(({ name, averageBits, score, objectives }) => [
+      name,
+      averageBits.toFixed(4),
+      ...objectives.map((sum, i) => sum.toFixed(programs[i]!.group === "content" ? 4 : 1)),
+      percent(score).toFixed(1),
+    ]),
+    "compared",
+  );
+}
