@@ -1,17 +1,18 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
 import { createRuntime } from "../engine/backend.ts";
-import { STORAGE } from "../engine/runtime.ts";
+import { quantizedStorage, STORAGE } from "../engine/runtime.ts";
 import { Config } from "../config.ts";
 import { MixdqError } from "../errors.ts";
 import { setDebug } from "../debug.ts";
 import { buildUNet, readUNetConfig, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
-import { configOfModel } from "../engine/quantization.ts";
+import { bosOfPack, checkFirstTokens, chooseQuantization } from "../engine/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { Graph } from "../graph/ops.ts";
 import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
+import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { diskFiles } from "./diskFiles.ts";
@@ -19,6 +20,7 @@ import { DEFAULT_MODEL } from "./defaults.ts";
 import {
   assertWritable,
   invalid,
+  precisionFlag,
   readConfig,
   readFlags,
   readTensors,
@@ -30,12 +32,13 @@ import {
 } from "./options.ts";
 
 export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
-  --model DIR           a diffusers folder (or one with only unet/); default: the model in models/postcard
+  --model DIR           a diffusers folder (or one with only unet/) or a pack; default: the model in models/postcard
   --inputs FILE         safetensors: sample [B, C, h, w], timestep [B] or [1], encoder_hidden_states [B, T, C];
                         SDXL: text_embeds [B, C], time_ids [B, 6]; LCM: timestep_cond [B, C]
   --out FILE            safetensors: out_sample [B, C, h, w], F32
   --precision fp32|fp16|w8a8|w4a8
-  --config mixdq.json   which layers run in which bits; row 0 of encoder_hidden_states is then the BOS token
+  --config mixdq.json   which layers run in which bits (a pack has its own); row 0 of encoder_hidden_states is then the
+                        BOS token
   --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
 
 export async function unet(args: readonly string[]): Promise<void> {
@@ -46,11 +49,14 @@ export async function unet(args: readonly string[]): Promise<void> {
   const source = required(flags, "inputs", "a safetensors file with the UNet's inputs");
   await assertWritable(out);
   const tensors = await readTensors(source);
-  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const folder = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const pack = await openPack(folder);
+  const { files } = pack ?? { files: folder };
   const config = await readUNet(files);
   const { shape, inputs } = unetInputs(config, tensors, source);
 
-  const quantization = (await readConfig(flags)) ?? (await configOfModel(files, run.precision));
+  const asked = { precision: precisionFlag(flags), config: await readConfig(flags) };
+  const { precision, config: quantization } = await chooseQuantization(files, pack, asked);
   if (quantization && run.backend !== "webgpu")
     throw invalid(`--backend ${run.backend} has no integer kernels: use webgpu, or leave out --config.`);
 
@@ -58,10 +64,11 @@ export async function unet(args: readonly string[]): Promise<void> {
     ...run,
     gpu: run.backend === "webgpu" ? await requestNodeGpu(run.adapter) : undefined,
   });
-  const { precision } = run;
-  const { weights: storage, activations } = STORAGE[precision];
-  const weights = await findComponent(files, "unet", { precision });
-  const bos = firstTokens(inputs["encoder_hidden_states"]!, shape);
+  const { weights: storage, activations } = quantization ? quantizedStorage(precision) : STORAGE[precision];
+  const weights = pack?.component("unet") ?? (await findComponent(files, "unet", { precision }));
+  const cached = pack && bosOfPack(pack, quantization, config.crossAttentionDim);
+  if (cached) checkFirstTokens(inputs["encoder_hidden_states"]!, shape.batch, cached);
+  const bos = cached ?? firstTokens(inputs["encoder_hidden_states"]!, shape);
   const build = (): Graph => {
     const graph = buildUNet(config, shape, "unet", activations);
     return quantization ? quantizeGraph(graph, quantization, { bosImages: bos.length }) : graph;
@@ -81,20 +88,20 @@ export async function unet(args: readonly string[]): Promise<void> {
   if (!data.every(Number.isFinite))
     throw new MixdqError(
       "invalid-output",
-      `The UNet's output is not finite in ${run.precision}. ` +
-        (run.precision === "fp16" ? "Try --precision fp32." : "The weights are damaged: download them again."),
+      `The UNet's output is not finite in ${precision}. ` +
+        (precision === "fp16" ? "Try --precision fp32." : "The weights are damaged: download them again."),
     );
   await writeWhole(
     out,
     writeSafetensors({ out_sample: { dtype: "F32", shape: [batch, config.outChannels, height, width], data } }),
   );
   console.log(
-    `${out}: out_sample [${[batch, config.outChannels, height, width].join(", ")}], ${run.precision} on ${runtime.adapter}`,
+    `${out}: out_sample [${[batch, config.outChannels, height, width].join(", ")}], ${precision} on ${runtime.adapter}`,
   );
 }
 
 /** Row 0 of the text [batch, tokens, channels] of every image. */
-function firstTokens(text: Float32Array, { batch, tokens }: UNetShape): Float32Array[] {
+export function firstTokens(text: Float32Array, { batch, tokens }: UNetShape): Float32Array[] {
   const channels = text.length / (batch * tokens);
   return Array.from({ length: batch }, (_, image) =>
     text.subarray(image * tokens * channels, (image * tokens + 1) * channels),

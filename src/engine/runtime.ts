@@ -1,9 +1,11 @@
 /** What runs a model's parts, whichever way: a runtime loads components, a component runs graphs over its weights. */
-import type { Inputs, RunOptions } from "../gpu/executor.ts";
+import type { Executor, Inputs, RunOptions } from "../gpu/executor.ts";
+import type { WeightStore } from "../gpu/store.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { Backend, Precision } from "../types.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
+import type { PackedComponent } from "../weights/pack.ts";
 
 export type { RunOptions } from "../gpu/executor.ts";
 
@@ -16,13 +18,20 @@ export interface Component {
   prepare(key: string, build: () => Graph): void;
   /** `key` names the shape: the same key, the same graph. */
   run(key: string, build: () => Graph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
+  /** What runs it, for who runs it in pieces or changes its weights; only our own kernels can. */
+  open?(key: string, build: () => Graph): OpenNetwork;
   dispose(): Promise<void>;
+}
+
+export interface OpenNetwork {
+  readonly executor: Executor;
+  readonly store: WeightStore;
 }
 
 export interface LoadOptions {
   /** Folder of the component within the model. */
   readonly component: string;
-  readonly weights: ComponentWeights;
+  readonly weights: ComponentWeights | PackedComponent;
   /**
    * f16: 16-bit weights, rounded where the checkpoint has more. exact: 16 bits only where the checkpoint itself has
    * them, else 32.
@@ -59,10 +68,24 @@ export interface RuntimeOptions {
   readonly share?: boolean;
 }
 
-/** How a precision stores what is not in integers: weights and activations. */
+interface Storage {
+  readonly weights: LoadOptions["storage"];
+  readonly activations: "f32" | "f16";
+}
+
+/** How a precision stores a network's weights and activations. */
 export const STORAGE = {
   fp32: { weights: "exact", activations: "f32" },
   fp16: { weights: "f16", activations: "f16" },
   w8a8: { weights: "f16", activations: "f16" },
   w4a8: { weights: "f16", activations: "f16" },
-} as const satisfies Record<Precision, { weights: LoadOptions["storage"]; activations: "f32" | "f16" }>;
+} as const satisfies Record<Precision, Storage>;
+
+/**
+ * The same for a UNet with layers in integers, which is about what the configuration leaves in floats. Most activations
+ * are codes then; the few that are not stay in f32, because rounding them to 11 bits first would push values over the
+ * edge between two codes, which the network amplifies more than the rounding itself.
+ */
+export function quantizedStorage(precision: Precision): Storage {
+  return { ...STORAGE[precision], activations: "f32" };
+}

@@ -108,7 +108,7 @@ export interface Conv2dOp {
   readonly weight: Weight;
   /** As in LinearPart. */
   readonly quant?: WeightQuant;
-  /** x and x2 have codes of their own, and so have the two halves of the weight (MixDQ's shortcut split). */
+  /** The halves of the weight that x and x2 meet have scales of their own, as have x and x2 (MixDQ's shortcut split). */
   readonly split?: boolean;
   readonly bias?: Weight;
   readonly kernel: 1 | 3;

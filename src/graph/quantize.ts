@@ -137,7 +137,8 @@ class Pass {
       quant: this.#weightQuant(layer),
       ...(first && { x: this.#codesOf(op.x, first) }),
       ...(first && op.x2 && { x2: this.#codesOf(op.x2, second ?? first) }),
-      ...(second && { split: true }),
+      // Without codes there is nothing that says otherwise, and MixDQ's shortcuts are split.
+      ...(op.x2 && (second || !first) && { split: true }),
     };
   }
 
