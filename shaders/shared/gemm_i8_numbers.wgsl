@@ -33,6 +33,8 @@ fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, row4: u32) -> vec4<f32> {
   if (range.x >= elements_1()) {
     zero = X2_ZERO;
     quads = min((range.y - elements_1()) * 4u, S4) - (range.x - elements_1()) * 4u;
+  } else if (range.y > elements_1()) {
+    quads += S4; // one segment over both tensors, which then share their codes
   }
 #endif
   v -= bitcast<vec4<f32>>(vec4<u32>(p0.w, p1.w, p2.w, p3.w)) * f32(xsum - i32(quads * 4u * TAPS) * i32(zero));
