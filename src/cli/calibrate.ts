@@ -146,12 +146,12 @@ export async function calibrate(args: readonly string[]): Promise<void> {
 }
 
 /** The folder's own name: a path of this machine means nothing to whom the file is passed on. */
-function nameOf(folder: string): string {
+export function nameOf(folder: string): string {
   return path.basename(path.resolve(folder));
 }
 
 /** Lines that say something. Throws `invalid-input` where there is none, or no such file. */
-async function readPrompts(file: string, limit: number | undefined): Promise<readonly string[]> {
+export async function readPrompts(file: string, limit: number | undefined): Promise<readonly string[]> {
   const size = (await stat(file).catch(() => undefined))?.size ?? 0;
   if (size > MAX_PROMPT_BYTES)
     throw invalid(`--prompts ${file}: got ${size} bytes, expected at most ${MAX_PROMPT_BYTES}. Take a part of it.`);

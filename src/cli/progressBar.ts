@@ -2,8 +2,11 @@
 import { progressLine } from "./progress.ts";
 
 export interface ProgressBar {
-  /** `done` of `total`, fractions allowed; a first call says where the run begins. */
-  show(done: number, total: number): void;
+  /**
+   * `done` of `total`, fractions allowed; a first call says where the run begins. `share`: of the whole work, where some
+   * of the units take longer than others.
+   */
+  show(done: number, total: number, share?: number): void;
   end(): void;
 }
 
@@ -16,15 +19,15 @@ const WIDTH = 24;
 export function progressBar(what: string, units: string): ProgressBar {
   const line = progressLine();
   const interval = process.stderr.isTTY ? DRAW_MS : LOG_MS;
-  let begin: { at: number; done: number } | undefined;
+  let begin: { at: number; share: number } | undefined;
   let shown = performance.now() - (process.stderr.isTTY ? interval : 0);
   return {
-    show(done, total) {
+    show(done, total, share = done / total) {
       const now = performance.now();
-      begin ??= { at: now, done };
+      begin ??= { at: now, share };
       if (now - shown < interval) return;
       shown = now;
-      const left = remaining(now - begin.at, done - begin.done, total - done);
+      const left = remaining(now - begin.at, share - begin.share, 1 - share);
       const text = `${what} ${describeProgress(done, total, units, left)}`;
       if (process.stderr.isTTY) line.show(text);
       else console.error(text);

@@ -3,8 +3,8 @@
  * encodes, submits in bounded pieces and reads outputs. It does not know what a UNet is.
  */
 import { MixdqError, throwIfAborted } from "../errors.ts";
-import type { DType, Tensor } from "../graph/ops.ts";
-import { pixels, quads } from "../kernels/kernel.ts";
+import { elementCount, type DType, type Tensor } from "../graph/ops.ts";
+import { pixels, quads, type Dispatch } from "../kernels/kernel.ts";
 import { ALIGNMENT, KEPT } from "../plan/memory.ts";
 import { TEXT_INPUT, tensorBytes, type Plan } from "../plan/plan.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";
@@ -13,6 +13,7 @@ import { guarded } from "./device.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { record, submitAlone, type Encoded } from "./record.ts";
 import { encodeSizes, SIZES_BINDING } from "./shader.ts";
+import { aliveAt, type Piece, type Snapshot } from "./snapshot.ts";
 import type { WeightStore } from "./store.ts";
 
 export type Inputs = Readonly<Record<string, Float32Array | Uint32Array>>;
@@ -59,14 +60,12 @@ export class Executor {
   async run(inputs: Inputs, options: RunOptions = {}): Promise<Record<string, Float32Array>> {
     const { signal, onProfile, onTensor, wantsTensor = () => true } = options;
     throwIfAborted(signal);
-    this.#context.assertAlive();
-    await this.compile();
-    await this.#bind();
+    await this.#ready();
     const { device } = this.#context;
     const aborted = abortion(signal);
     try {
       return await guarded(device, this.plan.name, async () => {
-        for (const [name, tensor] of Object.entries(this.plan.inputs)) this.#write(name, tensor, inputs[name]);
+        this.writeInputs(inputs);
         const text = inputs[TEXT_INPUT];
         const isKnown = text !== undefined && this.#keptFor === text && !onTensor && !onProfile;
         const work = isKnown ? this.#encoded.filter(({ dispatch }) => !this.plan.ofText.has(dispatch)) : this.#encoded;
@@ -77,7 +76,7 @@ export class Executor {
         this.#keptFor = text;
         const outputs: Record<string, Float32Array> = {};
         for (const [name, tensor] of Object.entries(this.plan.outputs))
-          outputs[name] = await Promise.race([this.#read(tensor), aborted.promise]);
+          outputs[name] = await Promise.race([this.read(tensor), aborted.promise]);
         return outputs;
       });
     } catch (error) {
@@ -88,6 +87,72 @@ export class Executor {
     }
   }
 
+  /**
+   * Dispatches `from` .. `to` alone, less those of `skip`, over what the memory holds: inputs that `write` put there, a
+   * `restore`d snapshot, or what the part before left. Nobody else may run on the device in between. Throws as `run`.
+   */
+  async runPart(from: number, to: number, skip?: ReadonlySet<Dispatch>, signal?: AbortSignal): Promise<void> {
+    await this.#ready();
+    this.#keptFor = undefined;
+    const work = this.#encoded.slice(from, to).filter(({ dispatch }) => !skip?.has(dispatch));
+    const aborted = abortion(signal);
+    try {
+      await guarded(this.#context.device, this.plan.name, () => this.#submit(work, signal, aborted.promise));
+    } finally {
+      aborted.forget();
+    }
+  }
+
+  /**
+   * A copy on the GPU of all that dispatches `at`, `at + 1`, ... read of what was there before, the text's keys and values
+   * included: any number of runs can go on from it. Throws `out-of-memory`.
+   */
+  async save(at: number): Promise<Snapshot> {
+    await this.#ready();
+    const { device, arenas } = this.#context;
+    const pieces: Piece[] = this.#kept ? [{ arena: KEPT, offset: 0, bytes: this.#kept.size }] : [];
+    for (const id of aliveAt(this.plan, at)) {
+      const placement = this.plan.memory.placements.get(id)!;
+      if (placement.arena !== KEPT) pieces.push(placement);
+    }
+    const size = pieces.reduce((sum, { bytes }) => sum + bytes, 0);
+    const buffer = await guarded(device, `${this.plan.name}: a snapshot of ${(size / 1e6).toFixed(1)} MB`, () =>
+      device.createBuffer({
+        label: `${this.plan.name} at ${at}`,
+        size,
+        usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+      }),
+    );
+    const commands = device.createCommandEncoder();
+    let end = 0;
+    for (const { arena, offset, bytes } of pieces) {
+      commands.copyBufferToBuffer(arena === KEPT ? this.#kept! : arenas[arena]!, offset, buffer, end, bytes);
+      end += bytes;
+    }
+    device.queue.submit([commands.finish()]);
+    return { at, buffer, pieces };
+  }
+
+  /** Puts everything back as it was when the snapshot was taken. */
+  async restore({ buffer, pieces }: Snapshot): Promise<void> {
+    await this.#ready();
+    this.#keptFor = undefined;
+    const { device, arenas } = this.#context;
+    const commands = device.createCommandEncoder();
+    let end = 0;
+    for (const { arena, offset, bytes } of pieces) {
+      commands.copyBufferToBuffer(buffer, end, arena === KEPT ? this.#kept! : arenas[arena]!, offset, bytes);
+      end += bytes;
+    }
+    device.queue.submit([commands.finish()]);
+  }
+
+  async #ready(): Promise<void> {
+    this.#context.assertAlive();
+    await this.compile();
+    await this.#bind();
+  }
+
   /** Two submits are in flight at any time: the GPU never waits for us, and we never run far ahead of it. */
   async #submit(encoded: readonly Encoded[], signal: AbortSignal | undefined, aborted: Promise<never>): Promise<void> {
     const { device, pace } = this.#context;
@@ -96,8 +161,9 @@ export class Executor {
       throwIfAborted(signal);
       const commands = device.createCommandEncoder({ label: this.plan.name });
       const pass = commands.beginComputePass();
+      const { budget } = pace;
       let work = 0;
-      for (; next < encoded.length && (work === 0 || work < pace.budget); next++) {
+      for (; next < encoded.length && (work === 0 || work < budget); next++) {
         record(pass, encoded[next]!);
         work += encoded[next]!.dispatch.work;
       }
@@ -108,7 +174,8 @@ export class Executor {
       previous = Promise.all([before, device.queue.onSubmittedWorkDone()]).then(([began]) => {
         // The GPU could begin once this was sent and the submit before was done.
         const done = performance.now();
-        pace.learn(work, done - Math.max(sent, began));
+        // A short submit measures how long a submit takes, not how fast the device is.
+        if (work >= budget / 4) pace.learn(work, done - Math.max(sent, began));
         return done;
       });
       previous.catch(() => {}); // nobody waits for it after a cancel
@@ -129,7 +196,7 @@ export class Executor {
       const { dispatch } = encoded;
       for (const name of dispatch.writes) {
         const tensor = dispatch.bindings[name] as Tensor;
-        if (wantsTensor(tensor)) onTensor(dispatch.path, tensor, await this.#read(tensor));
+        if (wantsTensor(tensor)) onTensor(dispatch.path, tensor, await this.read(tensor));
       }
     }
   }
@@ -183,7 +250,7 @@ export class Executor {
     return this.#context.device.createBuffer({
       label: `${this.plan.name} kept`,
       size: this.plan.memory.keptBytes,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
   }
 
@@ -192,13 +259,21 @@ export class Executor {
     return { buffer: arena === KEPT ? this.#kept! : this.#context.arenas[arena]!, offset, size: bytes };
   }
 
-  #write(name: string, tensor: Tensor, values: Float32Array | Uint32Array | undefined): void {
-    const expected = tensor.shape.reduce((product, size) => product * size, 1);
-    if (values?.length !== expected)
-      throw new MixdqError(
-        "invalid-input",
-        `${this.plan.name}: input "${name}" has ${values?.length ?? "no"} values, expected [${tensor.shape.join(", ")}].`,
-      );
+  /** Inputs by name, as `run` takes them, for parts of a run that are to follow. */
+  writeInputs(inputs: Inputs): void {
+    for (const [name, tensor] of Object.entries(this.plan.inputs)) {
+      const values = inputs[name];
+      if (values?.length !== elementCount(tensor.shape))
+        throw new MixdqError(
+          "invalid-input",
+          `${this.plan.name}: input "${name}" has ${values?.length ?? "no"} values, expected [${tensor.shape.join(", ")}].`,
+        );
+      this.write(tensor, values);
+    }
+  }
+
+  /** Overwrites a tensor that is in memory now; values as `read` gives them. */
+  write(tensor: Tensor, values: Float32Array | Uint32Array): void {
     const { buffer, offset } = this.#place(tensor);
     const data =
       tensor.dtype === "u32"
@@ -227,7 +302,8 @@ export class Executor {
     this.#sizes?.destroy();
   }
 
-  async #read(tensor: Tensor): Promise<Float32Array> {
+  /** A tensor that is in memory now, channels-last, without padding. */
+  async read(tensor: Tensor): Promise<Float32Array> {
     const { device } = this.#context;
     const { buffer, offset } = this.#place(tensor);
     const size = tensorBytes(tensor);

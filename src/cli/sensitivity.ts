@@ -1,0 +1,275 @@
+/** `mixdq sensitivity`: how much a picture suffers from each layer in few bits; takes up where it was killed; in shards. */
+import { createHash } from "node:crypto";
+import { readFile, stat } from "node:fs/promises";
+import {
+  byPath,
+  MAX_SENSITIVITY_BYTES,
+  mergeSensitivities,
+  readSensitivity,
+  writeSensitivity,
+  type LayerSensitivity,
+  type Metrics,
+} from "../allocator/sensitivity.ts";
+import type { Calibration } from "../calibration/file.ts";
+import { layerGroup } from "../calibration/layers.ts";
+import { checkCalibration } from "../calibration/preset.ts";
+import { setDebug } from "../debug.ts";
+import { createRuntime } from "../engine/backend.ts";
+import { describeParts, loadStages } from "../engine/loading.ts";
+import { readModel, type ModelDescription } from "../engine/model.ts";
+import { checkRequest, type Settings } from "../engine/request.ts";
+import { Effort } from "../sensitivity/effort.ts";
+import { Probe, type Findings } from "../sensitivity/probe.ts";
+import { makeSample, type Sample } from "../sensitivity/samples.ts";
+import { evaluationsOf, shardOf, sitesOf, type Evaluation, type Side, type Site } from "../sensitivity/sites.ts";
+import type { Precision } from "../types.ts";
+import { toFloat32 } from "../weights/convert.ts";
+import type { ModelFiles } from "../weights/files.ts";
+import { findComponent } from "../weights/folder.ts";
+import type { WeightTensor } from "../weights/safetensors.ts";
+import { requestNodeGpu } from "./adapter.ts";
+import { nameOf, readPrompts } from "./calibrate.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { hashedFiles } from "./hashedFiles.ts";
+import { assertWritable, integer, invalid, readFlags, required, text, writeWhole } from "./options.ts";
+import { readCalibrationFile } from "./preset.ts";
+import { progressLine } from "./progress.ts";
+import { describeDuration, progressBar } from "./progressBar.ts";
+import { SavedEvaluations } from "./savedEvaluations.ts";
+import { MOST_SAMPLES, readRequest, SENSITIVITY_FLAGS, type SensitivityRequest } from "./sensitivityFlags.ts";
+
+export async function sensitivity(args: readonly string[]): Promise<void> {
+  if (args[0] === "merge") return merge(args.slice(1));
+  const { flags } = readFlags(args, SENSITIVITY_FLAGS);
+  const request = readRequest(flags);
+  const { run, out } = request;
+  setDebug(run.debug);
+  await assertWritable(out);
+  const prompts = await readSamples(required(flags, "prompts", "a text file with one prompt a line"), request.samples);
+  const calibrationFile = required(flags, "calibration", "the calibration.json of this model");
+  const calibration = await readCalibrationFile(calibrationFile);
+  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const files = hashedFiles(await diskFiles(folder));
+  const model = await readModel(files);
+  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), model);
+  const pictures = Math.min(request.pictures, prompts.length);
+
+  const started = performance.now();
+  const loading = progressLine();
+  const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
+  const { stages, components } = await loadStages(model, runtime, {
+    files,
+    precision: run.precision,
+    onProgress: ({ status, loadedBytes, progress, file }) =>
+      loading.show(`${status} ${progress.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
+  });
+  loading.end();
+
+  const { scale } = model.vae;
+  const tokens = model.textEncoders[0]!.tokenizer.length;
+  const shape = { batch: 1, height: settings.height / scale, width: settings.width / scale, tokens };
+  const { unetGraph, vaeGraph } = describeParts(model, run.precision, undefined);
+  const [unet, vae] = components.slice(-2);
+  const [part, decoder] = [unetGraph(shape), vaeGraph(shape.height, shape.width)];
+  const network = unet!.open!(part.key, part.build);
+  const { plan } = network.executor;
+  const all = sitesOf(part.build(), plan);
+  checkCalibration(all, calibration);
+  const sites = chooseSites(all, request);
+  const evaluations = sites.flatMap(({ path }) => evaluationsOf(path, request.candidates));
+
+  // The same for all shards, and for a run that goes on; the shard itself is not in it.
+  const provenance = {
+    seed: settings.seed,
+    steps: settings.steps,
+    width: settings.width,
+    height: settings.height,
+    precision: run.precision,
+    pictures,
+    ssim: request.ssim,
+    candidates: request.candidates,
+    weights: request.weights,
+    rangeActivations: request.rangeRule,
+    bos: calibration.bos,
+    ...(request.layers.length > 0 && { layers: request.layers }),
+    promptsSha256: sha256(prompts.join("\n")),
+    calibrationSha256: sha256(await readFile(calibrationFile)),
+    modelSha256: files.digest(),
+  };
+  const identity = { model: nameOf(folder), samples: prompts.length, shard: request.shard };
+  warnOfOtherModel(calibration, provenance.modelSha256);
+  const saved = new SavedEvaluations(`${out}.partial`, evaluations);
+  await saved.begin({ ...identity, ...provenance });
+  const pending = ({ path }: Site): readonly Evaluation[] =>
+    evaluationsOf(path, request.candidates).filter((evaluation) => !saved.get(evaluation));
+  const todo = sites.filter((site) => pending(site).length > 0);
+
+  const wantsPicture = ({ path }: Site): boolean => request.ssim === "all" || layerGroup(path) === "content";
+  const decoding = vae!.open!(decoder.key, decoder.build).executor.plan;
+  const effort = new Effort(plan, decoding, pictures / prompts.length);
+  const costOf = (site: Site): number => effort.of(site, wantsPicture(site));
+  const total = sites.reduce(
+    (sum, site) => sum + costOf(site) * evaluationsOf(site.path, request.candidates).length,
+    0,
+  );
+  let left = todo.reduce((sum, site) => sum + costOf(site) * pending(site).length, 0);
+  const before = evaluations.filter((evaluation) => saved.get(evaluation)).length;
+  let done = before;
+  const bar = progressBar("sensitivity", "evaluations");
+  const show = (): void => bar.show(done, evaluations.length, 1 - left / total);
+
+  const options = { stages, executor: network.executor, shape, settings, precision: run.precision };
+  const samples: Sample[] = [];
+  if (todo.length > 0)
+    for (const [i, prompt] of prompts.entries()) samples.push(await makeSample(prompt, i, i < pictures, options));
+  const weightOf = await readWeights(files, todo, run.precision);
+  const { rangeRule, weights } = request;
+  const probe = new Probe({ ...options, network, samples, calibration, rangeRule, weights, weightOf });
+  show();
+  for (const site of todo)
+    for await (const { evaluation, findings } of probe.measure(site, pending(site), wantsPicture(site))) {
+      await saved.add(evaluation, rounded(findings));
+      left -= costOf(site);
+      done++;
+      show();
+    }
+  bar.end();
+  probe.dispose();
+
+  const rows = [...sites].sort((a, b) => byPath(a.path, b.path));
+  const layers = new Map(rows.map((site) => [site.path, describeLayer(site, request, saved)]));
+  await writeWhole(out, new TextEncoder().encode(writeSensitivity({ ...identity, provenance, layers })));
+  await saved.remove();
+  const earlier = before > 0 ? ` (${before} of them before)` : "";
+  const shares = todo.map((site) => effort.shareOfNetwork(site));
+  const share = shares.reduce((sum, value) => sum + value, 0) / shares.length;
+  console.log(
+    `${out}: ${layers.size} layers, ${evaluations.length} evaluations${earlier} of ${prompts.length} sample(s), ` +
+      `${run.precision} on ${runtime.adapter}; ${describeDuration(performance.now() - started)}` +
+      (shares.length > 0 ? `, ${Math.round(100 * share)} % of the UNet run for each` : ""),
+  );
+  await runtime.dispose();
+}
+
+/** The prompts to use. Throws `invalid-input` where there are fewer. */
+async function readSamples(file: string, samples: number | undefined): Promise<readonly string[]> {
+  const prompts = await readPrompts(file, undefined);
+  if (samples !== undefined && samples > prompts.length)
+    throw invalid(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
+  return prompts.slice(0, samples ?? MOST_SAMPLES);
+}
+
+/** The first prompt's settings; the last one's seed must be one too. */
+function checkSettings(
+  prompts: readonly string[],
+  seed: number,
+  steps: number | undefined,
+  model: ModelDescription,
+): Settings {
+  const request = { prompt: prompts[0]!, ...(steps !== undefined && { numInferenceSteps: steps }) };
+  checkRequest({ ...request, seed: seed + prompts.length - 1 }, model);
+  return checkRequest({ ...request, seed }, model);
+}
+
+/** Those of --layers that are the shard's. Throws `invalid-input` where that leaves none. */
+function chooseSites(all: readonly Site[], { layers, shard }: SensitivityRequest): readonly Site[] {
+  for (const part of layers)
+    if (part === "" || !all.some(({ path }) => path.includes(part)))
+      throw invalid(`--layers: no layer's path contains "${part}"; the first is ${all[0]!.path}. See mixdq inspect.`);
+  const named = layers.length === 0 ? all : all.filter(({ path }) => layers.some((part) => path.includes(part)));
+  const sites = shard ? shardOf(named, shard) : named;
+  if (sites.length === 0)
+    throw invalid(`--shard ${shard!.index}/${shard!.count}: there are only ${named.length} layers. Make fewer shards.`);
+  return sites;
+}
+
+/** Ranges of other weights would be measured without a word otherwise; another variant of the same model may be meant. */
+function warnOfOtherModel({ provenance }: Calibration, modelSha256: string): void {
+  const other = provenance["modelSha256"];
+  if (other !== undefined && other !== modelSha256)
+    console.error(
+      "warning: the calibration was recorded from other model files (another variant or precision, or other weights). " +
+        "Calibrate again if the weights have changed.",
+    );
+}
+
+/** The checkpoint's weights of these layers, held in memory as the checkpoint has them. */
+async function readWeights(
+  files: ModelFiles,
+  sites: readonly Site[],
+  precision: Precision,
+): Promise<(site: Site) => Float32Array> {
+  const names = new Map(
+    sites.flatMap(({ weight: { name, aliases = [] } }) => [name, ...aliases].map((alias) => [alias, name] as const)),
+  );
+  const held = new Map<string, WeightTensor>();
+  if (names.size > 0)
+    for await (const tensor of (await findComponent(files, "unet", { precision })).tensors({
+      wanted: (name) => names.has(name),
+    }))
+      held.set(names.get(tensor.name)!, tensor);
+  return ({ weight: { name } }) => {
+    const { bytes, dtype } = held.get(name)!;
+    return toFloat32(bytes, dtype);
+  };
+}
+
+/** To what can be told apart: 0.0001 dB, and 1e-7 of SSIM. */
+function rounded({ sqnr, x0, ssim }: Findings): Findings {
+  const round = (value: number, digits: number): number => Number(value.toFixed(digits));
+  return { sqnr: round(sqnr, 4), x0: round(x0, 4), ssim: ssim === undefined ? undefined : round(ssim, 7) };
+}
+
+function describeLayer(
+  { path, weights, activations }: Site,
+  { candidates }: SensitivityRequest,
+  saved: SavedEvaluations,
+): LayerSensitivity {
+  const metrics = (side: Side): Metrics =>
+    new Map(
+      (["sqnr", "x0", "ssim"] as const).flatMap((metric): [string, Map<number, number>][] => {
+        const values = candidates[side].flatMap((bits): [number, number][] => {
+          const value = saved.get({ path, side, bits })![metric];
+          return value === undefined ? [] : [[bits, value]];
+        });
+        return values.length > 0 ? [[metric, new Map(values)]] : [];
+      }),
+    );
+  return {
+    group: layerGroup(path),
+    weights,
+    activations,
+    weight: metrics("weight"),
+    activation: metrics("activation"),
+  };
+}
+
+function sha256(content: string | Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+/** More shards than this are a mistake. */
+const MOST_FILES = 100_000;
+
+async function merge(args: readonly string[]): Promise<void> {
+  const { flags, positionals } = readFlags(args, { out: { type: "string" } }, MOST_FILES);
+  const out = required(flags, "out", "the sensitivity.json to write");
+  await assertWritable(out);
+  const shards = await Promise.all(
+    positionals.map(async (where) => ({ where, sensitivity: readSensitivity(await readText(where), where) })),
+  );
+  const merged = mergeSensitivities(shards);
+  await writeWhole(out, new TextEncoder().encode(writeSensitivity(merged)));
+  console.log(`${out}: ${merged.layers.size} layers from ${shards.length} shard(s)`);
+}
+
+/** Throws `invalid-input` for a file that is missing or too large. */
+async function readText(file: string): Promise<string> {
+  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
+  if (size > MAX_SENSITIVITY_BYTES)
+    throw invalid(`${file}: got ${size} bytes, expected a sensitivity.json of at most ${MAX_SENSITIVITY_BYTES}.`);
+  return readFile(file, "utf8").catch((error: Error) => {
+    throw invalid(`${file} cannot be read: ${error.message}.`);
+  });
+}
