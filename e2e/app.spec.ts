@@ -2,6 +2,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
 import type { Browser, Page } from "playwright";
+import { build } from "vite";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type BrowserAdapter, launchBrowser, lavapipeMissing } from "./browser.ts";
 import { type Pixels, RESULTS, canvasPixels, commandLinePicture, psnr, readPng } from "./picture.ts";
@@ -282,6 +283,103 @@ describe("on SwiftShader", () => {
     await makePicture(page);
     expect(await page.textContent("#warnings")).toMatch(/77 tokens.*Cut off: ".*sea windmill"/);
   });
+});
+
+describe("<mixdq-image> in another page", () => {
+  inBrowser("swiftshader");
+
+  const ROOT = path.resolve(import.meta.dirname, "..");
+  const outDir = path.join(ROOT, "node_modules/.cache/mixdq-web/e2e-element");
+  beforeAll(() =>
+    build({
+      root: ROOT,
+      configFile: path.join(ROOT, "vite.config.ts"),
+      logLevel: "error",
+      build: {
+        outDir,
+        emptyOutDir: true,
+        rolldownOptions: {
+          input: path.join(ROOT, "src/element.ts"),
+          preserveEntrySignatures: "strict",
+          output: { entryFileNames: "element.js" },
+        },
+      },
+    }),
+  );
+
+  /** A page that holds these elements and writes down their events. */
+  async function embed(elements: string): Promise<Page> {
+    const context = await browser!.newContext();
+    const page = await context.newPage();
+    page.setDefaultTimeout(SLOW_MS);
+    page.on("pageerror", (error) => console.error(`error on the page: ${error.message}`));
+    await page.route(`${served.url}embed/**`, (route) => {
+      const name = new URL(route.request().url()).pathname.replace(/^\/embed\//, "");
+      if (name !== "") return route.fulfill({ path: path.join(outDir, name) });
+      const script = `
+        import { defineMixdqImage } from "./element.js";
+        window.said = [];
+        for (const each of document.querySelectorAll("mixdq-image"))
+          for (const type of ["progress", "step", "load", "error"])
+            each.addEventListener(type, ({ detail }) => said.push([each.id, type, detail.code ?? detail.type ?? detail.seed]));
+        defineMixdqImage();
+        defineMixdqImage();`;
+      const body = `<!doctype html><title>embed</title>${elements}<script type="module">${script}</script>`;
+      return route.fulfill({ body, contentType: "text/html" });
+    });
+    await page.goto(`${served.url}embed/`);
+    return page;
+  }
+
+  /** Waits until something has been said so often, and returns all of it but the progress. */
+  async function heard(page: Page, type: string, times: number): Promise<unknown[]> {
+    const given = { type, times };
+    await page.waitForFunction(({ type, times }) => {
+      const said = (window as unknown as { said?: [string, string, unknown][] }).said ?? [];
+      return said.filter(([, what]) => what === type).length >= times;
+    }, given);
+    return page.evaluate(() =>
+      (window as unknown as { said: [string, string, unknown][] }).said.filter(([, what]) => what !== "progress"),
+    );
+  }
+
+  test(
+    "makes its picture, again when an attribute changes, with one engine for all",
+    { timeout: 2 * SLOW_MS },
+    async () => {
+      const attributes = `prompt="${PROMPT}" model="../models/postcard" precision="fp32"`;
+      const page = await embed(`<mixdq-image id="a" ${attributes} seed="${SEED}"></mixdq-image>
+      <mixdq-image id="b" ${attributes} seed="8" width="64" height="64"></mixdq-image>`);
+      const steps = (id: string): string[][] => ["encode", "step", "decode"].map((stage) => [id, "step", stage]);
+      expect(await heard(page, "load", 2)).toEqual([
+        ...steps("a"),
+        ["a", "load", SEED],
+        ...steps("b"),
+        ["b", "load", 8],
+      ]);
+      expect(page.workers()).toHaveLength(1);
+      const pixels = await page.locator("#a").evaluate((element) => {
+        const { width, height, data } = (element as HTMLElement & { image: ImageData }).image;
+        return { width, height, rgb: [...data].filter((_, i) => i % 4 !== 3) };
+      });
+      const picture = { ...pixels, rgb: Uint8Array.from(pixels.rgb) };
+      const expected = await commandLine({ precision: "fp32", adapter: "swiftshader" });
+      expectAlike("element against command line, fp32", picture, expected, LEAST_DB.same);
+      expect(await page.getByRole("img", { name: PROMPT }).count()).toBe(2);
+
+      await page.evaluate(() => document.querySelector("#b")!.setAttribute("seed", "9"));
+      expect((await heard(page, "load", 3)).at(-1)).toEqual(["b", "load", 9]);
+      await page.evaluate(() => document.querySelector("#b")!.setAttribute("width", "100"));
+      expect((await heard(page, "error", 1)).at(-1)).toEqual(["b", "error", "invalid-input"]);
+      expect(await page.locator("#b [part=error]").textContent()).toContain("100");
+
+      await page.evaluate(() => document.querySelector("#a")!.remove());
+      await page.waitForTimeout(200);
+      expect(page.workers()).toHaveLength(1);
+      await page.evaluate(() => document.querySelector("#b")!.remove());
+      await expect.poll(() => page.workers().length, { timeout: 10_000 }).toBe(0);
+    },
+  );
 });
 
 describe("without WebGPU", () => {

@@ -8,12 +8,13 @@ interface Advice {
 
 export const ADVICE: Record<ErrorCode, Advice> = {
   unsupported: {
-    title: "This browser cannot run it this way",
-    advice: "Try another backend under Advanced, or a current Chrome, Edge, Safari or Firefox.",
+    title: "It cannot run this way here",
+    advice:
+      "Try another precision or, under Advanced, other bit widths or another backend; or a current Chrome, Edge, Safari or Firefox.",
   },
   "out-of-memory": {
     title: "Not enough GPU memory",
-    advice: "Close other tabs that use the GPU, choose fp16 or a smaller size, then press Generate again.",
+    advice: "Close other tabs that use the GPU, choose fewer bits or a smaller size, then try again.",
   },
   "device-lost": {
     title: "The GPU was lost",
@@ -42,7 +43,8 @@ export const ADVICE: Record<ErrorCode, Advice> = {
   },
   "invalid-output": {
     title: "The picture came out invalid",
-    advice: "Try fp32, or another backend under Advanced. ?debug=3 in the address shows where it went wrong.",
+    advice:
+      "Try another precision, or another backend under Advanced. ?debug=3 in the address shows where it went wrong.",
   },
   "invalid-model": {
     title: "This model cannot be used",

@@ -1,11 +1,13 @@
 /** The form's fields as Settings, and back. */
 import type { EngineInfo } from "../types.ts";
 import { byId } from "./dom.ts";
-import type { Settings } from "./settings.ts";
+import { comparable, type Mode, type Settings } from "./settings.ts";
 
 const input = (id: string): HTMLInputElement => byId(id, HTMLInputElement);
 
 export function readForm(debug: number): Settings {
+  const mode = checked("mode") as Mode;
+  const precision = checked("precision") as Settings["precision"];
   const number = (id: string): number | undefined => (input(id).value === "" ? undefined : input(id).valueAsNumber);
   return {
     prompt: byId("prompt", HTMLTextAreaElement).value.trim(),
@@ -15,19 +17,35 @@ export function readForm(debug: number): Settings {
     width: number("width"),
     height: number("height"),
     guidance: number("guidance"),
-    precision: checkedPrecision(),
+    mode,
+    precision: mode === "compare" ? comparable(precision) : precision,
     model: input("model").value.trim(),
+    config: input("config").value.trim(),
     backend: byId("backend", HTMLSelectElement).value as Settings["backend"],
+    amplify: input("amplify").valueAsNumber,
+    split: input("split").valueAsNumber,
     debug,
   };
 }
 
 export function writeForm(settings: Settings): void {
   byId("prompt", HTMLTextAreaElement).value = settings.prompt;
-  for (const key of ["negative", "seed", "steps", "width", "height", "guidance", "model"] as const) {
+  for (const key of [
+    "negative",
+    "seed",
+    "steps",
+    "width",
+    "height",
+    "guidance",
+    "model",
+    "config",
+    "amplify",
+    "split",
+  ] as const) {
     input(key).value = String(settings[key] ?? "");
   }
-  for (const radio of precisionRadios()) radio.checked = radio.value === settings.precision;
+  for (const name of ["mode", "precision"] as const)
+    for (const radio of radios(name)) radio.checked = radio.value === settings[name];
   byId("backend", HTMLSelectElement).value = settings.backend;
 }
 
@@ -53,10 +71,12 @@ export function showDefaults(info: EngineInfo): void {
   input("height").placeholder = String(info.defaultHeight);
 }
 
-function precisionRadios(): HTMLInputElement[] {
-  return [...document.querySelectorAll<HTMLInputElement>('input[name="precision"]')];
+function radios(name: string): HTMLInputElement[] {
+  return [...document.querySelectorAll<HTMLInputElement>(`input[name="${name}"]`)];
 }
 
-function checkedPrecision(): Settings["precision"] {
-  return (precisionRadios().find((radio) => radio.checked)?.value ?? "fp16") as Settings["precision"];
+function checked(name: "mode" | "precision"): string {
+  const radio = radios(name).find((each) => each.checked);
+  if (radio) return radio.value;
+  throw new TypeError(`index.html: no radio button named ${name} is checked.`);
 }

@@ -2,14 +2,18 @@
 import { checkSupport } from "../index.ts";
 import { MixdqError } from "../errors.ts";
 import { byId } from "./dom.ts";
+import { compare } from "./comparison.ts";
+import * as comparisonView from "./comparisonView.ts";
 import { findMistake, readForm, showDefaults, writeForm } from "./form.ts";
-import { Session } from "./session.ts";
-import { EXAMPLES, randomSeed, readSettings, writeSettings } from "./settings.ts";
+import { type Hooks, Session } from "./session.ts";
+import { EXAMPLES, type Settings, randomSeed, readSettings, writeSettings } from "./settings.ts";
 import * as view from "./view.ts";
 
 const form = byId("controls", HTMLFormElement);
 const prompt = byId("prompt", HTMLTextAreaElement);
 const pixelated = byId("pixelated", HTMLInputElement);
+const split = byId("split", HTMLInputElement);
+const amplify = byId("amplify", HTMLInputElement);
 const session = new Session();
 const { debug } = readSettings(location.search);
 let running: AbortController | undefined;
@@ -32,20 +36,20 @@ async function generate(): Promise<void> {
   let cancelledAt = 0;
   signal.addEventListener("abort", () => (cancelledAt = performance.now()));
   view.showState("loading");
-  view.showLoading({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
+  view.showLoading(NOTHING_YET);
+  const hooks: Hooks = {
+    signal,
+    onProgress: view.showLoading,
+    onReady: (info) => {
+      showDefaults(info);
+      view.showEngine(info);
+      view.showState("generating");
+    },
+    onStep: view.showStep,
+  };
   try {
-    const image = await session.picture(settings, {
-      signal,
-      onProgress: view.showLoading,
-      onReady: (info) => {
-        showDefaults(info);
-        view.showEngine(info);
-        view.showState("generating");
-      },
-      onStep: view.showStep,
-    });
-    view.showState("idle");
-    view.showImage(image, settings.prompt, pixelated.checked);
+    if (settings.mode === "compare") await showComparison(settings, hooks);
+    else await showPicture(settings, hooks);
   } catch (error) {
     view.showState("idle");
     if (error instanceof MixdqError && error.code === "aborted") view.showCancelled(performance.now() - cancelledAt);
@@ -53,6 +57,36 @@ async function generate(): Promise<void> {
   } finally {
     running = undefined;
   }
+}
+
+const NOTHING_YET = { status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 } as const;
+
+async function showPicture(settings: Settings, hooks: Hooks): Promise<void> {
+  const image = await session.picture(settings, hooks);
+  view.showState("idle");
+  view.showImage(image, settings.prompt, pixelated.checked);
+}
+
+async function showComparison(settings: Settings, hooks: Hooks): Promise<void> {
+  comparisonView.showSideErrors({});
+  const sides = await compare(session, settings, {
+    ...hooks,
+    onTurn: (precision, turn) => {
+      view.showState("loading");
+      view.showLoading(NOTHING_YET);
+      view.showTurn(precision, turn);
+    },
+    onSide: (sides) => {
+      const image = sides.left?.image ?? sides.right?.image;
+      if (image) view.setCaption(image, settings.prompt);
+      comparisonView.showSides(sides, settings.prompt);
+      view.showStage(image !== undefined);
+      view.showWarnings(image?.warnings ?? []);
+    },
+  });
+  view.showState("idle");
+  comparisonView.showSideErrors(sides);
+  view.announce(sides.left?.image && sides.right?.image ? "Both pictures are ready." : "The comparison has ended.");
 }
 
 function rememberInUrl(): void {
@@ -101,10 +135,43 @@ form.addEventListener(
   true,
 );
 form.addEventListener("change", (event) => {
-  rememberInUrl();
   const { name, id } = event.target as HTMLInputElement;
-  if (["model", "backend"].includes(id) || name === "precision") void lookAround();
+  if (name === "mode" || name === "precision") settle();
+  rememberInUrl();
+  if (name === "mode") view.clearMessages();
+  if (["model", "backend"].includes(id) || name === "mode" || name === "precision") void lookAround();
 });
+
+/** Makes the form and the page agree with the mode. */
+function settle(): void {
+  const settings = readForm(debug);
+  writeForm(settings); // in mode compare, fp16 beside fp16 becomes fp16 beside w4a8
+  view.showMode(settings.mode, settings.precision);
+}
+
+split.addEventListener("input", () => comparisonView.showSplit(split.valueAsNumber));
+split.addEventListener("change", rememberInUrl);
+amplify.addEventListener("input", () => comparisonView.showDifference(amplify.valueAsNumber));
+amplify.addEventListener("change", rememberInUrl);
+
+/** The divider follows a finger or a mouse anywhere on the pictures; the range input underneath is for the keyboard. */
+const pair = byId("pair", HTMLElement);
+function follow({ clientX }: PointerEvent): void {
+  const { left, width } = pair.getBoundingClientRect();
+  split.valueAsNumber = Math.round((100 * (clientX - left)) / width);
+  comparisonView.showSplit(split.valueAsNumber);
+}
+pair.addEventListener("pointerdown", (event) => {
+  if (split.hidden || event.button !== 0) return;
+  event.preventDefault();
+  pair.setPointerCapture(event.pointerId);
+  split.focus({ preventScroll: true });
+  follow(event);
+});
+pair.addEventListener("pointermove", (event) => {
+  if (pair.hasPointerCapture(event.pointerId)) follow(event);
+});
+pair.addEventListener("lostpointercapture", rememberInUrl);
 prompt.addEventListener("keydown", (event) => {
   // Shift+Enter is a new line; Enter while an input method composes belongs to it.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -129,5 +196,8 @@ pixelated.addEventListener("change", () => view.setPixelated(pixelated.checked))
 window.addEventListener("pagehide", () => void session.dispose());
 
 writeForm(readSettings(location.search));
+settle();
+comparisonView.showSplit(split.valueAsNumber);
+comparisonView.showDifference(amplify.valueAsNumber);
 showExamples();
 void lookAround();

@@ -15,9 +15,13 @@ test("every setting survives the query", () => {
     width: 256,
     height: 128,
     guidance: 1.5,
-    precision: "fp32",
+    mode: "compare",
+    precision: "w8a8",
     model: "https://host/name/resolve/main?token=1",
+    config: "https://host/mixed.json",
     backend: "ort-wasm",
+    amplify: 12,
+    split: 0,
     debug: 2,
   } as const;
   expect(readSettings(writeSettings(settings))).toEqual(settings);
@@ -27,4 +31,13 @@ test("every setting survives the query", () => {
 test("nonsense in the query falls back to the default", () => {
   const settings = readSettings("?precision=int3&backend=cuda&steps=many&model=");
   expect(settings).toMatchObject({ precision: "fp16", backend: "webgpu", steps: undefined, model: DEFAULTS.model });
+  expect(readSettings("?mode=both&split=half&amplify=")).toMatchObject({ mode: "picture", split: 50, amplify: 8 });
+  expect(readSettings("?split=-3&amplify=1e9")).toMatchObject({ split: 0, amplify: 32 });
+});
+
+test("fp16 is never compared with itself or with fp32", () => {
+  for (const precision of ["fp16", "fp32", "int3"])
+    expect(readSettings(`?mode=compare&precision=${precision}`).precision).toBe("w4a8");
+  expect(readSettings("?mode=compare&precision=w8a8").precision).toBe("w8a8");
+  expect(readSettings("?precision=w8a8")).toMatchObject({ mode: "picture", precision: "w8a8" });
 });

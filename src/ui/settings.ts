@@ -15,12 +15,24 @@ export interface Settings {
   width: number | undefined;
   height: number | undefined;
   guidance: number | undefined;
+  /** One picture, or fp16 and `precision` of the same seed side by side. */
+  mode: Mode;
+  /** w8a8 or w4a8 in mode compare. */
   precision: Precision;
   model: string;
+  /** URL of a bit-width configuration for w8a8 and w4a8; "": the model's own. */
+  config: string;
   backend: Backend;
+  /** What the shown difference is multiplied by, 1..32. */
+  amplify: number;
+  /** Where the divider stands, 0..100 % from the left. */
+  split: number;
   /** See src/debug.ts. Only in the query. */
   debug: number;
 }
+
+export type Mode = "picture" | "compare";
+export const MODES: readonly Mode[] = ["picture", "compare"];
 
 /** Prompts that the default model was trained on. */
 export const EXAMPLES = [
@@ -39,9 +51,13 @@ export const DEFAULTS: Settings = {
   width: undefined,
   height: undefined,
   guidance: undefined,
+  mode: "picture",
   precision: "fp16",
   model: "models/postcard",
+  config: "",
   backend: "webgpu",
+  amplify: 8,
+  split: 50,
   debug: 0,
 };
 
@@ -62,6 +78,11 @@ export function readSettings(query: string): Settings {
   const choice = <T extends string>(key: Key, choices: readonly T[], fallback: T): T =>
     choices.find((value) => value === text(key)) ?? fallback;
 
+  const within = (key: Key, fallback: number, least: number, most: number): number =>
+    Math.min(most, Math.max(least, Math.round(number(key, fallback) ?? fallback)));
+
+  const mode = choice("mode", MODES, DEFAULTS.mode);
+  const precision = choice("precision", PRECISIONS, DEFAULTS.precision);
   return {
     prompt: text("prompt") ?? DEFAULTS.prompt,
     negative: text("negative") ?? DEFAULTS.negative,
@@ -70,9 +91,13 @@ export function readSettings(query: string): Settings {
     width: number("width", DEFAULTS.width),
     height: number("height", DEFAULTS.height),
     guidance: number("guidance", DEFAULTS.guidance),
-    precision: choice("precision", PRECISIONS, DEFAULTS.precision),
+    mode,
+    precision: mode === "compare" ? comparable(precision) : precision,
     model: text("model") || DEFAULTS.model,
+    config: text("config") ?? DEFAULTS.config,
     backend: choice("backend", BACKENDS, DEFAULTS.backend),
+    amplify: within("amplify", DEFAULTS.amplify, 1, 32),
+    split: within("split", DEFAULTS.split, 0, 100),
     debug: number("debug", DEFAULTS.debug) ?? DEFAULTS.debug,
   };
 }
@@ -85,6 +110,13 @@ export function writeSettings(settings: Settings): string {
   }
   const query = params.toString();
   return query && `?${query}`;
+}
+
+export const isQuantized = (precision: Precision): boolean => precision === "w8a8" || precision === "w4a8";
+
+/** What fp16 is compared with: fp16 against itself would say nothing. */
+export function comparable(precision: Precision): Precision {
+  return isQuantized(precision) ? precision : "w4a8";
 }
 
 export function randomSeed(): number {

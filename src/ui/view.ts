@@ -1,10 +1,11 @@
 /** What the page shows: one function per thing that can happen. No decisions are taken here. */
 import type { GeneratedImage, Support } from "../index.ts";
 import { MixdqError } from "../errors.ts";
-import type { EngineInfo, LoadProgress, StepEvent } from "../types.ts";
+import type { EngineInfo, LoadProgress, Precision, StepEvent } from "../types.ts";
 import { ADVICE } from "./advice.ts";
 import { byId } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";
+import { isQuantized, type Mode } from "./settings.ts";
 
 type State = "idle" | "loading" | "generating";
 
@@ -14,8 +15,63 @@ const write = (id: string, text: string): void => void (element(id).textContent 
 
 let downloadUrl = "";
 
+/** Which pictures are on the stage; each mode keeps its own until the next. */
+const made: Record<Mode, boolean> = { picture: false, compare: false };
+let mode: Mode = "picture";
+
+export function showMode(next: Mode, precision: Precision): void {
+  mode = next;
+  const comparing = mode === "compare";
+  element("app").dataset.mode = mode;
+  write("precision-legend", comparing ? "Compare fp16 with" : "Precision");
+  write("precision-help", PRECISION_HELP[precision]);
+  byId("config", HTMLInputElement).placeholder =
+    `mixdq.${isQuantized(precision) ? precision : "w4a8"}.json of the model`;
+  write("generate-label", comparing ? "Compare" : "Generate");
+  write("empty", EMPTY[mode]);
+  show("side-errors", comparing);
+  showStage();
+}
+
+const EMPTY: Record<Mode, string> = {
+  picture: "The picture appears here.",
+  compare: "Two pictures of one seed appear here.",
+};
+
+const PRECISION_HELP: Record<Precision, string> = {
+  fp16: "Weights in 16-bit float.",
+  fp32: "Weights in 32-bit float.",
+  w8a8: "UNet in integers: weights and activations of 8 bits.",
+  w4a8: "UNet in integers: weights of 4 bits, activations of 8.",
+};
+
+/** `has`: whether the mode at hand has something to show now. */
+export function showStage(has = made[mode]): void {
+  made[mode] = has;
+  element("app").dataset.shown = has ? mode : "none";
+  const single = has && mode === "picture";
+  const pair = has && mode === "compare";
+  for (const id of ["picture", "download", "times"]) show(id, single);
+  for (const id of ["pair", "comparison"]) show(id, pair);
+  show("empty", !has);
+  show("toolbar", has);
+  const { prompt, facts, seed } = captions[mode];
+  write("caption-prompt", prompt);
+  write("caption-facts", facts);
+  element("caption").dataset.seed = seed;
+  show("caption", has);
+}
+
+const NO_CAPTION = { prompt: "", facts: "", seed: "" };
+const captions: Record<Mode, typeof NO_CAPTION> = { picture: NO_CAPTION, compare: NO_CAPTION };
+
+export function setCaption(image: GeneratedImage, prompt: string): void {
+  const facts = `seed ${image.seed} · ${image.width} × ${image.height}`;
+  captions[mode] = { prompt, facts, seed: String(image.seed) };
+}
+
 /** For people who do not see the picture; said once per change, unlike the progress line. */
-function announce(text: string): void {
+export function announce(text: string): void {
   write("live", text);
 }
 
@@ -25,8 +81,16 @@ export function showState(state: State): void {
   show("progress", busy);
   show("cancel", busy);
   byId("generate", HTMLButtonElement).disabled = busy;
+  for (const radio of document.querySelectorAll<HTMLInputElement>('[name="mode"]')) radio.disabled = busy;
   show("stages", state === "generating");
+  show("turn", mode === "compare");
+  if (busy) write("empty", EMPTY[mode]); // not "Cancelled." any more
   if (busy) hideError();
+}
+
+/** Side by side: whose turn it is. */
+export function showTurn(precision: Precision, turn: number): void {
+  write("turn", `${precision} · ${turn} of 2`);
 }
 
 export function showLoading({ status, file, loadedBytes, totalBytes, progress }: LoadProgress): void {
@@ -67,31 +131,25 @@ export function showImage(image: GeneratedImage, prompt: string, pixelated: bool
   canvas.setAttribute("aria-label", `Picture of: ${prompt}`);
   canvas.style.setProperty("--ratio", String(image.width / image.height));
   setPixelated(pixelated);
-  show("picture", true);
-  show("empty", false);
-
-  write("caption-prompt", prompt);
-  write("caption-facts", `seed ${image.seed} · ${image.width} × ${image.height}`);
-  element("caption").dataset.seed = String(image.seed);
-  show("caption", true);
 
   URL.revokeObjectURL(downloadUrl);
   downloadUrl = URL.createObjectURL(image.toBlob());
   const link = byId("download", HTMLAnchorElement);
   link.href = downloadUrl;
   link.download = `mixdq-${image.seed}.png`;
-  show("toolbar", true);
 
   showWarnings(image.warnings);
   showTimes(image);
+  setCaption(image, prompt);
+  showStage(true);
   announce(`The picture is ready after ${formatMs(image.stats.totalMs)}.`);
 }
 
 export function setPixelated(pixelated: boolean): void {
-  element("picture").classList.toggle("pixelated", pixelated);
+  element("stage").classList.toggle("pixelated", pixelated);
 }
 
-function showWarnings(warnings: readonly string[]): void {
+export function showWarnings(warnings: readonly string[]): void {
   const items = warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text }));
   element("warnings").replaceChildren(...items);
   show("warnings", items.length > 0);
@@ -123,7 +181,6 @@ function showTimes({ stats }: GeneratedImage): void {
       return row;
     }),
   );
-  show("times", true);
   // onnxruntime-web does not tell.
   const working = stats.activationBytes > 0 ? `, working memory ${formatBytes(stats.activationBytes)}` : "";
   write("info-memory", `weights ${formatBytes(stats.weightBytes)}${working}`);
@@ -136,12 +193,17 @@ export function showCancelled(afterMs: number): void {
 }
 
 export function showError(error: unknown): void {
-  const known = error instanceof MixdqError;
-  const { title, advice } = known ? ADVICE[error.code] : UNKNOWN;
-  element("error").dataset.code = known ? error.code : "unknown";
-  fillError(title, known ? error.message : String(error), advice);
-  show("use-wasm", known && error.code === "unsupported");
-  if (!known) console.error(error);
+  const { code, title, message, advice } = explain(error);
+  element("error").dataset.code = code;
+  fillError(title, message, advice);
+  show("use-wasm", code === "unsupported" && mode === "picture");
+}
+
+/** An error in words; one that nobody expected goes to the console as well. */
+export function explain(error: unknown): { code: string; title: string; message: string; advice: string } {
+  if (error instanceof MixdqError) return { code: error.code, message: error.message, ...ADVICE[error.code] };
+  console.error(error);
+  return { code: "unknown", message: String(error), ...UNKNOWN };
 }
 
 const UNKNOWN = { title: "Something went wrong in the page", advice: "Reload the page; the console has the details." };
@@ -156,7 +218,7 @@ export function showUnsupported({ reasons, backends }: Support): void {
     reasons.map((r) => r.message).join(" "),
     modelOnly ? advice : "",
   );
-  show("use-wasm", !modelOnly && backends.includes("ort-wasm"));
+  show("use-wasm", !modelOnly && backends.includes("ort-wasm") && mode === "picture");
 }
 
 function fillError(title: string, message: string, advice: string): void {
@@ -170,6 +232,12 @@ export function hideError(): void {
   show("error", false);
 }
 
+/** What was said about the other mode's pictures. */
+export function clearMessages(): void {
+  hideError();
+  showWarnings([]);
+}
+
 /** Before the model is loaded. */
 export function showMachine({ adapter, features, modelBytes }: Support): void {
   write("info-machine", adapter ? [adapter, describeFeatures(features)].join(" · ") : "No GPU adapter");
@@ -179,9 +247,9 @@ export function showMachine({ adapter, features, modelBytes }: Support): void {
 /** Once it is. */
 export function showEngine(info: EngineInfo): void {
   const features = info.backend === "ort-wasm" ? "" : describeFeatures(info.features);
-  const where = [info.adapter, features, `${info.backend}, ${info.precision}`];
+  const where = [info.adapter, features, mode === "picture" ? `${info.backend}, ${info.precision}` : info.backend];
   write("info-machine", where.filter(Boolean).join(" · "));
-  write("info-memory", `weights ${formatBytes(info.weightBytes)}`);
+  write("info-memory", mode === "picture" ? `weights ${formatBytes(info.weightBytes)}` : "");
   write("download-size", "");
 }
 

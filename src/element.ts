@@ -1,0 +1,224 @@
+/**
+ * `<mixdq-image prompt="a blue tent by a lake" model="models/postcard" precision="w4a8" seed="7">`: a generated picture
+ * where an <img> could stand. Importing this file does nothing; `defineMixdqImage()` makes the tag known.
+ *
+ * Attributes: `prompt` and `model` (nothing happens without both), `negative-prompt`, `precision`, `config`, `seed`,
+ * `steps`, `guidance`, `width`, `height`; they mean what the options of createEngine and generate mean. A change cancels
+ * the picture that is being made and begins another; removing the element frees its engine.
+ *
+ * Events, none of which bubbles, as with <img>: `progress` (detail: LoadProgress), `step` (StepEvent), `load`
+ * (GeneratedImage), `error` (MixdqError). Parts for styles: `picture`, `progress`, `error`.
+ */
+import { type Engine, type EngineOptions, type GeneratedImage, createEngine } from "./index.ts";
+import { type ErrorCode, MixdqError } from "./errors.ts";
+import type { LoadProgress, Precision } from "./types.ts";
+
+const ATTRIBUTES = [
+  ...["prompt", "negative-prompt", "model", "precision", "config"],
+  ...["seed", "steps", "guidance", "width", "height"],
+] as const;
+
+/** Does nothing when the tag is taken. Only in a browser. */
+export function defineMixdqImage(tag = "mixdq-image"): void {
+  if (customElements.get(tag) === undefined) customElements.define(tag, createClass());
+}
+
+/** One engine for all elements of the same model, precision and configuration: its weights are the larger part. */
+interface Shared {
+  readonly engine: Promise<Engine>;
+  readonly loading: AbortController;
+  readonly listeners: Set<(progress: LoadProgress) => void>;
+  /** The picture before; an engine makes one at a time. */
+  turn: Promise<unknown>;
+  users: number;
+  /** It never loaded, or lost its GPU: the next picture needs another. */
+  isBroken: boolean;
+}
+
+/** After these an engine makes no more pictures. */
+const LOST: readonly ErrorCode[] = ["device-lost", "out-of-memory"];
+
+const engines = new Map<string, Shared>();
+
+/** While it loads, every user hears of the progress. Call the result once to let go; the last one to do so ends it. */
+function acquire(options: EngineOptions, onProgress: (progress: LoadProgress) => void): [Shared, release: () => void] {
+  const key = JSON.stringify([options.model, options.precision, options.config]);
+  let shared = engines.get(key);
+  if (!shared || shared.isBroken) {
+    const loading = new AbortController();
+    const listeners: Shared["listeners"] = new Set();
+    const tell = (progress: LoadProgress): void => listeners.forEach((listener) => listener(progress));
+    const engine = createEngine({ ...options, signal: loading.signal, onProgress: tell });
+    shared = { engine, loading, listeners, turn: Promise.resolve(), users: 0, isBroken: false };
+    engines.set(key, shared);
+  }
+  const held = shared;
+  held.engine.catch(() => (held.isBroken = true));
+  held.users++;
+  held.listeners.add(onProgress);
+  const release = (): void => {
+    held.listeners.delete(onProgress);
+    if (--held.users > 0) return;
+    if (engines.get(key) === held) engines.delete(key);
+    held.loading.abort();
+    held.engine.then((engine) => engine.dispose()).catch(() => {}); // whoever waited for it was told
+  };
+  return [held, release];
+}
+
+/** A function, because HTMLElement is missing where pages are rendered on a server. */
+function createClass(): CustomElementConstructor {
+  return class MixdqImage extends HTMLElement {
+    static readonly observedAttributes = ATTRIBUTES;
+
+    /** The picture that is shown. */
+    image: GeneratedImage | undefined;
+
+    readonly #canvas = document.createElement("canvas");
+    readonly #bar = document.createElement("progress");
+    readonly #message = document.createElement("p");
+    #running: AbortController | undefined;
+    #isScheduled = false;
+    #held: { key: string; shared: Shared; release: () => void } | undefined;
+
+    constructor() {
+      super();
+      const root = this.attachShadow({ mode: "open" });
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(STYLE);
+      root.adoptedStyleSheets = [sheet];
+      this.#canvas.setAttribute("part", "picture");
+      this.#canvas.role = "img";
+      this.#bar.setAttribute("part", "progress");
+      this.#bar.max = 100;
+      this.#message.setAttribute("part", "error");
+      this.#message.role = "alert";
+      root.append(this.#canvas, this.#bar, this.#message);
+      this.#show(undefined);
+    }
+
+    connectedCallback(): void {
+      this.#schedule();
+    }
+
+    /** Also called when the element is only moved: then it is back before the microtask. */
+    disconnectedCallback(): void {
+      this.#schedule();
+    }
+
+    attributeChangedCallback(): void {
+      this.#schedule();
+    }
+
+    /** Attributes that are set together make one picture. */
+    #schedule(): void {
+      if (this.#isScheduled) return;
+      this.#isScheduled = true;
+      queueMicrotask(() => {
+        this.#isScheduled = false;
+        this.#running?.abort();
+        this.#running = undefined;
+        if (this.isConnected && this.getAttribute("prompt") && this.getAttribute("model")) void this.#make();
+        else this.#letGo();
+      });
+    }
+
+    async #make(): Promise<void> {
+      const running = (this.#running = new AbortController());
+      const { signal } = running;
+      this.#show(this.#bar);
+      this.#bar.removeAttribute("value");
+      const shared = this.#engine();
+      try {
+        const engine = await shared.engine;
+        const mine = shared.turn.then(() => {
+          signal.throwIfAborted();
+          return engine.generate({
+            prompt: this.getAttribute("prompt") ?? "",
+            negativePrompt: this.#text("negative-prompt"),
+            seed: this.#number("seed"),
+            numInferenceSteps: this.#number("steps"),
+            guidanceScale: this.#number("guidance"),
+            width: this.#number("width"),
+            height: this.#number("height"),
+            signal,
+            onStep: (event) => this.#tell("step", event),
+          });
+        });
+        shared.turn = mine.catch(() => {});
+        const image = await mine;
+        if (signal.aborted) return;
+        this.#draw(image);
+        this.#tell("load", image);
+      } catch (error) {
+        if (signal.aborted) return; // another picture, or none, is wanted by now
+        if (error instanceof MixdqError && LOST.includes(error.code)) shared.isBroken = true;
+        this.#message.textContent = error instanceof Error ? error.message : String(error);
+        this.#show(this.#message);
+        this.#tell("error", error);
+      }
+    }
+
+    #engine(): Shared {
+      const options: EngineOptions = {
+        model: this.getAttribute("model") ?? "",
+        precision: this.#text("precision") as Precision | undefined,
+        config: this.#text("config"),
+      };
+      const key = JSON.stringify(options);
+      if (this.#held?.key !== key || this.#held.shared.isBroken) {
+        this.#letGo();
+        const [shared, release] = acquire(options, (progress) => {
+          this.#bar.value = progress.progress;
+          this.#tell("progress", progress);
+        });
+        this.#held = { key, shared, release };
+      }
+      return this.#held.shared;
+    }
+
+    #letGo(): void {
+      const held = this.#held;
+      this.#held = undefined;
+      held?.release();
+    }
+
+    #draw(image: GeneratedImage): void {
+      this.image = image;
+      this.#canvas.ariaLabel = this.getAttribute("prompt");
+      this.#canvas.width = image.width;
+      this.#canvas.height = image.height;
+      this.#canvas.getContext("2d")?.putImageData(image.toImageData(), 0, 0);
+      this.#show(this.#canvas);
+    }
+
+    /** An earlier picture stays under the bar. */
+    #show(part: HTMLElement | undefined): void {
+      this.#canvas.hidden = !this.image || part === this.#message;
+      this.#bar.hidden = part !== this.#bar;
+      this.#message.hidden = part !== this.#message;
+    }
+
+    #text(name: string): string | undefined {
+      return this.getAttribute(name) || undefined;
+    }
+
+    /** What is no number becomes NaN, which `generate` refuses by name. */
+    #number(name: string): number | undefined {
+      const text = this.#text(name);
+      return text === undefined ? undefined : Number(text);
+    }
+
+    #tell(type: string, detail: unknown): void {
+      this.dispatchEvent(new CustomEvent(type, { detail }));
+    }
+  };
+}
+
+const STYLE = `
+  :host { display: inline-block; position: relative; min-width: 64px; min-height: 64px; }
+  :host([hidden]), [hidden] { display: none !important; }
+  canvas { display: block; width: 100%; }
+  progress { position: absolute; inset: auto 10% 12px; width: 80%; height: 6px; }
+  p { margin: 0; padding: 1em; font-size: 0.875em; overflow-wrap: anywhere; }
+`;
