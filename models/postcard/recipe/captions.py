@@ -87,11 +87,11 @@ def phrase(request, rng):
         subject = article(noun)
         table = AFLOAT if kind == "boat" else ALOFT if kind == "balloon" else GROUND
         where = rng.choice(table[ground]) if ground else None
-    elif ground and not (extras and rng.random() < .5):
+    elif ground and not (("trees" in request or "background" in request) and rng.random() < .5):
         subject, where = rng.choice(SCENERY[ground]), None
-    elif extras:
-        rng.shuffle(extras)
-        subject, where = extras.pop(), rng.choice(GROUND[ground]) if ground else None
+    elif "trees" in request or "background" in request:     # these come first
+        subject = extras.pop(rng.randrange(("trees" in request) + ("background" in request)))
+        where = rng.choice(GROUND[ground]) if ground else None
     else:
         subject, where = rng.choice(["a landscape", "scenery"]), None
 

@@ -53,6 +53,18 @@ def complete(stated):
     return scene
 
 
+def any_scene(rng):
+    """A scene in which every value of every attribute is as likely as the others."""
+    scene = {name: rng.choice(values) for name, values in ATTRIBUTES.items()}
+    if scene["object"] == "boat":
+        scene["ground"] = rng.choice(WATER)
+    if scene["object"] == "none":
+        del scene["color"], scene["place"]
+    if scene["trees"] == "0":
+        del scene["tree"]
+    return scene
+
+
 COLORS = {"red": (214, 44, 46), "orange": (246, 134, 30), "yellow": (252, 214, 52), "green": (40, 152, 78),
           "blue": (38, 96, 214), "purple": (124, 58, 176), "pink": (250, 132, 184), "white": (250, 248, 242)}
 
@@ -331,7 +343,8 @@ def tree(pen, kind, scene, x, y, h):
             p.polygon([(-w, v), (0, t), (w, v)], green)
             p.polygon([(0, t), (w, v), (.04, v)], shadow)
             if snowy:
-                p.polygon([(-w * .5, v + (t - v) * .5), (0, t), (w * .5, v + (t - v) * .5)], times((246, 250, 255), light))
+                half = v + (t - v) * .5
+                p.polygon([(-w * .5, half), (0, t), (w * .5, half)], times((246, 250, 255), light))
     elif kind == "oak":
         green = times((78, 156, 58), light) if not snowy else times((232, 240, 250), light)
         p.rect(-.055, 0, .055, .45, trunk)
@@ -477,7 +490,8 @@ def main_object(pen, scene, u):
     else:
         unit = {"lighthouse": .195, "tent": .22, "house": .205, "castle": .195, "windmill": .20}[kind]
         p = Local(pen, x, FOOT, unit * scale)
-        pen.ellipse(x + .02, FOOT, 1.25 * unit * scale, .025, dim(times(GROUND[scene["ground"]], LIGHT[scene["time"]]), .72))
+        shadow = dim(times(GROUND[scene["ground"]], LIGHT[scene["time"]]), .72)
+        pen.ellipse(x + .02, FOOT, 1.25 * unit * scale, .025, shadow)
     if kind == "tent" and scene["time"] == "day":
         window = None
     DRAW[kind](p, color, window, light, scene["color"])
