@@ -19,6 +19,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   ort: ["graph", "quant"],
   allocator: ["quant"],
   calibration: ["graph", "quant"],
+  sensitivity: ["calibration", "quality", "engine", "diffusion", "gpu", "plan", "kernels", "graph", "quant"],
   quality: ["weights"],
   config: [],
   image: [],
@@ -31,7 +32,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   react: ["index"],
   ui: ["index", "worker", "quality"],
   cli: [
-    ...["pipeline", "engine", "image", "allocator", "calibration", "quality", "quant", "weights"],
+    ...["pipeline", "engine", "image", "allocator", "sensitivity", "calibration", "quality", "quant", "weights"],
     ...["gpu", "plan", "kernels", "graph", "diffusion", "text", "config", "ort"],
   ],
 };

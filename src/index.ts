@@ -31,8 +31,8 @@ export interface Engine {
 }
 
 export async function createEngine(options: EngineOptions): Promise<Engine> {
-  const { model, precision = "fp16", backend = "webgpu", debug = 0, onProgress, signal } = options;
-  if (!PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);
+  const { model, precision, backend = "webgpu", debug = 0, onProgress, signal } = options;
+  if (precision !== undefined && !PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);
   if (!BACKENDS.includes(backend)) throw badChoice("backend", backend, BACKENDS);
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");

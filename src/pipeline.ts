@@ -11,16 +11,17 @@ import { readModel, type ModelDescription } from "./engine/model.ts";
 import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./engine/stages.ts";
 import { loadStages } from "./engine/loading.ts";
 import { assertFinite, toRgba } from "./engine/output.ts";
-import { configOfModel, fetchConfig } from "./engine/quantization.ts";
+import { chooseQuantization } from "./engine/quantization.ts";
 import { checkRequest, type GenerateRequest } from "./engine/request.ts";
 import type { MixdqConfig } from "./quant/config.ts";
 import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
+import { openPack } from "./weights/pack.ts";
 
 export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16" | "kernels" | "share">> {
   readonly files: ModelFiles;
-  /** Default: fp16. */
-  readonly precision?: Precision;
+  /** Default: fp16, of a pack what it was made for. */
+  readonly precision?: Precision | undefined;
   /**
    * Which layers of the UNet run in integers, or the address of the file that says so. Default: the model's own for w8a8
    * and w4a8, else none.
@@ -72,15 +73,14 @@ export interface Pipeline {
 }
 
 export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> {
-  const { files, precision = "fp16", backend = "webgpu", signal, onProgress } = options;
+  const { backend = "webgpu", signal, onProgress } = options;
   if (options.debug !== undefined) setDebug(options.debug);
   throwIfAborted(signal);
   onProgress?.({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
+  const pack = await openPack(options.files, signal);
+  const { files } = pack ?? options;
   const model = await readModel(files, signal);
-  const config =
-    typeof options.config === "string"
-      ? await fetchConfig(options.config, signal)
-      : (options.config ?? (await configOfModel(files, precision, signal)));
+  const { precision, config } = await chooseQuantization(files, pack, options, signal);
   throwIfAborted(signal);
   if (config && backend !== "webgpu")
     throw new MixdqError(
@@ -90,7 +90,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const runtime = await createRuntime({ ...options, backend, gpu });
   try {
-    const components = await loadStages(model, runtime, { files, precision, config, signal, onProgress });
+    const components = await loadStages(model, runtime, { files, pack, precision, config, signal, onProgress });
     return new ModelPipeline(model, precision, runtime, components);
   } catch (error) {
     await runtime.dispose();

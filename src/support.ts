@@ -9,9 +9,10 @@ import type { Backend, Precision } from "./types.ts";
 import type { ModelFiles } from "./weights/files.ts";
 import { findComponent, readJson } from "./weights/folder.ts";
 import { httpFiles } from "./weights/http.ts";
+import { openPack } from "./weights/pack.ts";
 
 export interface SupportOptions {
-  /** URL of a diffusers folder. Without one, only the machine is looked at. */
+  /** URL of a diffusers folder or a pack. Without one, only the machine is looked at. */
   model?: string;
   /** Default: webgpu. */
   backend?: Backend;
@@ -80,6 +81,8 @@ export function modelUrl(model: string): string {
 const COMPONENTS = ["unet", "vae", "text_encoder", "text_encoder_2"];
 
 async function weightBytes(files: ModelFiles, precision: Precision, signal: AbortSignal | undefined): Promise<number> {
+  const pack = await openPack(files, signal);
+  if (pack) return pack.manifest.shards.reduce((sum, { bytes }) => sum + bytes, 0);
   const index = await readJson(files, "model_index.json", signal);
   // [library, class]; [null, null] for a part that this model does without.
   const parts = Object.entries(index ?? {}).filter(([, entry]) => Array.isArray(entry) && entry[0] !== null);

@@ -24,9 +24,9 @@ export interface LoadProgress {
 }
 
 export interface EngineOptions {
-  /** URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder). */
+  /** URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder), or of a pack. */
   model: string;
-  /** Default: fp16. */
+  /** Default: fp16; of a pack, what it was made for (fp16 and fp32 it cannot do). */
   precision?: Precision;
   /**
    * URL of a bit-width configuration (mixdq.json). Default for w8a8 and w4a8: mixdq.w8a8.json or mixdq.w4a8.json of the

@@ -4,6 +4,7 @@ import { loadPipeline, type Intermediates } from "../pipeline.ts";
 import { checkRequest } from "../engine/request.ts";
 import { readModel, type ModelDescription } from "../engine/model.ts";
 import { readFloats } from "../weights/convert.ts";
+import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { diskFiles } from "./diskFiles.ts";
@@ -13,6 +14,7 @@ import {
   integer,
   invalid,
   number,
+  precisionFlag,
   readConfig,
   readFlags,
   readTensors,
@@ -25,12 +27,13 @@ import {
 import { progressLine } from "./progress.ts";
 
 export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
-  --model DIR           a diffusers folder; default: the model in models/postcard
+  --model DIR           a diffusers folder or a pack; default: the model in models/postcard
   --negative-prompt TEXT, --guidance N      classifier-free guidance above 1; default 0, none
   --steps N             default: the model's own
   --seed N              default: random
   --width W --height H  pixels, multiples of 8; default: the model's own
-  --precision fp32|fp16|w8a8|w4a8           default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json
+  --precision fp32|fp16|w8a8|w4a8           default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json;
+                        a pack runs in what it was made for
   --config mixdq.json   which layers of the UNet run in which bits
   --latents FILE#KEY    start noise of unit variance, [1, C, H/8, W/8], from a safetensors file;
                         --seed then seeds only the noise between steps
@@ -65,7 +68,8 @@ export async function generate(args: readonly string[]): Promise<void> {
   const start = source === undefined ? undefined : await readLatents(source);
   const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
   // What can be refused is refused before a byte of weights is read.
-  const model = await readModel(files);
+  const pack = await openPack(files);
+  const model = await readModel(pack?.files ?? files);
   const { scale } = model.vae;
   const request = withoutUndefined({
     prompt,
@@ -82,6 +86,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   const progress = progressLine();
   const pipeline = await loadPipeline({
     ...run,
+    precision: precisionFlag(flags),
     config,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
     files,
@@ -101,7 +106,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   await writeWhole(out, encodePng(image));
   const { encodeMs, unetMs, decodeMs } = image.stats;
   console.log(
-    `${out}: ${image.width}x${image.height}, seed ${image.seed}, ${image.stats.steps} step(s), ${run.precision} on ` +
+    `${out}: ${image.width}x${image.height}, seed ${image.seed}, ${image.stats.steps} step(s), ${pipeline.info.precision} on ` +
       `${pipeline.info.adapter}; text ${encodeMs.toFixed(0)} ms, UNet ${unetMs.toFixed(0)} ms, VAE ${decodeMs.toFixed(0)} ms`,
   );
 }

@@ -10,14 +10,17 @@ import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { readModel } from "../engine/model.ts";
 import { readMixdqConfig } from "../quant/config.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
+import { openPack } from "../weights/pack.ts";
 import { readSafetensorsHeader } from "../weights/safetensors.ts";
 import { diskFiles } from "./diskFiles.ts";
 import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
+import { describePack } from "./inspectPack.ts";
 import { invalid, readFlags, text } from "./options.ts";
 import { readUNet } from "./unet.ts";
 
 export const INSPECT_USAGE = `mixdq inspect PATH
-  PATH                  a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json
+  PATH                  a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a
+                        calibration.json
   --model DIR           with a mixdq.json: the model it is for, to count weights by`;
 
 /** The largest of them, a mixdq.json of SDXL, has 0.1 MB. */
@@ -30,7 +33,10 @@ export async function inspect(args: readonly string[]): Promise<void> {
     throw invalid("inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.");
   const info = await stat(target).catch(() => undefined);
   if (!info) throw invalid(`${target}: no such file or folder.`);
-  if (info.isDirectory()) return inspectModel(target);
+  if (info.isDirectory()) {
+    const pack = await openPack(await diskFiles(target));
+    return pack ? print(await describePack(pack)) : inspectModel(target);
+  }
   if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
   if (target.endsWith(".json")) return inspectJson(target, info.size, text(flags, "model"));
   throw invalid(

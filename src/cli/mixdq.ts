@@ -8,6 +8,9 @@ import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";
 import { generate, GENERATE_USAGE } from "./generate.ts";
 import { inspect, INSPECT_USAGE } from "./inspect.ts";
 import { preset, PRESET_USAGE } from "./preset.ts";
+import { quantize, QUANTIZE_USAGE } from "./quantize.ts";
+import { sensitivity } from "./sensitivity.ts";
+import { SENSITIVITY_USAGE } from "./sensitivityFlags.ts";
 import { synthesize, SYNTHESIZE_USAGE } from "./synthesize.ts";
 import { unet, UNET_USAGE } from "./unet.ts";
 
@@ -18,7 +21,9 @@ const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Prom
   calibrate: { run: calibrate, usage: CALIBRATE_USAGE },
   preset: { run: preset, usage: PRESET_USAGE },
   synthesize: { run: synthesize, usage: SYNTHESIZE_USAGE },
+  sensitivity: { run: sensitivity, usage: SENSITIVITY_USAGE },
   allocate: { run: allocate, usage: ALLOCATE_USAGE },
+  quantize: { run: quantize, usage: QUANTIZE_USAGE },
   inspect: { run: inspect, usage: INSPECT_USAGE },
   bench: { run: bench, usage: BENCH_USAGE },
 };

@@ -95,10 +95,13 @@ export interface RunFlags {
   readonly debug: number;
 }
 
+/** As the flag says; undefined without it. */
+export const precisionFlag = (flags: Flags): Precision | undefined => oneOf(flags, "precision", PRECISIONS);
+
 export function runFlags(flags: Flags): RunFlags {
   const kernels = oneOf(flags, "kernels", ["direct", "tiled"] as const);
   return {
-    precision: oneOf(flags, "precision", PRECISIONS) ?? "fp16",
+    precision: precisionFlag(flags) ?? "fp16",
     backend: oneOf(flags, "backend", BACKENDS) ?? "webgpu",
     adapter: text(flags, "adapter") ?? "auto",
     kernels: kernels && (kernels === "tiled" ? TILED : SIMPLE),
@@ -161,7 +164,7 @@ async function nearestExisting(file: string): Promise<string> {
 }
 
 /** mkdir -p; Node's own `recursive` never returns where a folder refuses children (below /proc). */
-async function makeFolder(folder: string): Promise<void> {
+export async function makeFolder(folder: string): Promise<void> {
   if (await isFolder(folder)) return;
   await makeFolder(path.dirname(folder));
   await mkdir(folder).catch(async (error: unknown) => {

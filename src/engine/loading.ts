@@ -1,6 +1,13 @@
 /** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
 import { debug, debugLevel, describeValues } from "../debug.ts";
-import { STORAGE, type Component, type LoadOptions, type Runtime, type RunOptions } from "./runtime.ts";
+import {
+  quantizedStorage,
+  STORAGE,
+  type Component,
+  type LoadOptions,
+  type Runtime,
+  type RunOptions,
+} from "./runtime.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
@@ -8,36 +15,42 @@ import { summarize } from "../gpu/profiler.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { ModelDescription } from "./model.ts";
 import type { MixdqConfig } from "../quant/config.ts";
-import { checkFirstTokens } from "./quantization.ts";
+import { bosOfPack, checkFirstTokens } from "./quantization.ts";
 import { encodePrompt, type Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import type { LoadProgress, Precision } from "../types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
+import type { Pack } from "../weights/pack.ts";
 
 export interface StageOptions {
   readonly files: ModelFiles;
   readonly precision: Precision;
   /** Which layers of the UNet run in integers. */
   readonly config?: MixdqConfig | undefined;
+  /** Where the weights come from instead of the files. */
+  readonly pack?: Pack | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
+/** A component: how its weights are stored, and the graph over them for one size. */
+export interface Part extends Pick<LoadOptions, "component" | "storage" | "key"> {
+  build(): Graph;
 }
 
 /** Storage of activations. Text encoders run once a prompt and their outliers are large: always f32, weights exact. */
 const TEXT_TYPE = "f32";
 
-export async function loadStages(
-  model: ModelDescription,
-  runtime: Runtime,
-  { files, precision, config, signal, onProgress }: StageOptions,
-): Promise<{ stages: Stages; components: readonly Component[] }> {
-  const { weights: storage, activations: unetType } = STORAGE[precision];
-  const vaeType = model.vae.forceUpcast ? "f32" : unetType;
-  const text = model.textEncoders.map((encoder) => {
+/** A model's parts in the order in which they are loaded. */
+export function describeParts(model: ModelDescription, precision: Precision, config: MixdqConfig | undefined) {
+  const { weights: storage, activations } = STORAGE[precision];
+  const { activations: unetType } = config ? quantizedStorage(precision) : STORAGE[precision];
+  const vaeType = model.vae.forceUpcast ? "f32" : activations;
+  const text = model.textEncoders.map((encoder): Part => {
     const { component, config, projects } = encoder;
     const build = (): Graph => buildTextEncoder(config, { batch: 1, state: model.textState, projects }, TEXT_TYPE);
-    return { component, storage: "exact" as const, key: "1", build };
+    return { component, storage: "exact", key: "1", build };
   });
   const unetGraph = (shape: UNetShape) => ({
     key: Object.values(shape).join("x"),
@@ -52,32 +65,58 @@ export async function loadStages(
   });
   const [height, width] = model.unet.sampleSize;
   const tokens = model.textEncoders[0]!.tokenizer.length;
-  const parts = [
+  const parts: readonly Part[] = [
     ...text,
     { component: "unet", storage, ...unetGraph({ batch: 1, height, width, tokens }) },
     { component: "vae", storage, ...vaeGraph(height, width) },
   ];
+  return { text, unetGraph, vaeGraph, parts };
+}
+
+/** The text encoders alone, for what they make of the BOS token: what a BOS cache is computed from, [channels]. */
+export async function loadFirstToken(
+  model: ModelDescription,
+  runtime: Runtime,
+  { files, precision, signal }: StageOptions,
+): Promise<Float32Array> {
+  const { text } = describeParts(model, precision, undefined);
+  const components: Component[] = [];
+  try {
+    for (const part of text) {
+      const weights = await findComponent(files, part.component, { precision, signal });
+      components.push(await runtime.load({ ...part, weights, signal }));
+    }
+    return await firstToken({ model, encode: encoderOf(text, components) }, signal);
+  } finally {
+    for (const component of components) await component.dispose();
+  }
+}
+
+export async function loadStages(
+  model: ModelDescription,
+  runtime: Runtime,
+  { files, pack, precision, config, signal, onProgress }: StageOptions,
+): Promise<{ stages: Stages; components: readonly Component[] }> {
+  const { text, unetGraph, vaeGraph, parts } = describeParts(model, precision, config);
 
   // Found for all parts before the first is read: a part without weights must not cost the download of the others.
   const weights = await Promise.all(
-    parts.map(({ component }) => findComponent(files, component, { precision, signal })),
+    parts.map(({ component }) => pack?.component(component) ?? findComponent(files, component, { precision, signal })),
   );
-  const parameters = ({ build }: (typeof parts)[number]): number =>
+  const parameters = ({ build }: Part): number =>
     build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const progress = new Progress(
     weights.map(({ bytes }, i) => bytes || 2 * parameters(parts[i]!)),
     onProgress,
   );
   const components: Component[] = [];
-  const encode: Stages["encode"] = (i, ids, eos, options) =>
-    watched(text[i]!.component, options, (o) =>
-      components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
-    );
-  let bos: readonly Float32Array[] | undefined;
+  const encode = encoderOf(text, components);
+  // A pack says what its cache was computed from; here it only has to be the same.
+  let bos = pack && bosOfPack(pack, config, model.unet.crossAttentionDim);
   try {
     for (const [i, part] of parts.entries()) {
       // The text encoders are there by now: what they make of the first token is the same for every prompt.
-      if (part.component === "unet" && config?.bos) bos = [await firstToken({ model, encode }, signal)];
+      if (part.component === "unet" && config?.bos) bos ??= [await firstToken({ model, encode }, signal)];
       const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
       components.push(await runtime.load({ ...part, weights: weights[i]!, bos, signal, onBytes }));
     }
@@ -110,6 +149,13 @@ export async function loadStages(
     },
   };
 }
+
+const encoderOf =
+  (text: readonly Part[], components: readonly Component[]): Stages["encode"] =>
+  (i, ids, eos, options) =>
+    watched(text[i]!.component, options, (o) =>
+      components[i]!.run(text[i]!.key, text[i]!.build, { ids, ...(eos && { eos }) }, o),
+    );
 
 async function firstToken(stages: Pick<Stages, "model" | "encode">, signal?: AbortSignal): Promise<Float32Array> {
   const { hidden } = await encodePrompt(stages, "", { signal, warnings: [] });

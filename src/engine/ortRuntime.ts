@@ -4,7 +4,10 @@ import { isSoftware, requestAdapter } from "../gpu/device.ts";
 import type { OrtRunner } from "../ort/session.ts";
 import type { Backend } from "../types.ts";
 import type { Component, LoadOptions, Runtime } from "./runtime.ts";
-import { streamWeights } from "./weightStream.ts";
+import { streamCheckpoint } from "./weightStream.ts";
+
+const NO_PACKS =
+  'onnxruntime-web has no integer kernels. Use the backend "webgpu", or the model that the pack was made of.';
 
 /** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
 export class OrtRuntime implements Runtime {
@@ -47,7 +50,8 @@ export class OrtRuntime implements Runtime {
     const names = new Map(
       graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
     );
-    for await (const { name, shape, values } of streamWeights(options, graph))
+    if ("parts" in options.weights) throw new MixdqError("unsupported", NO_PACKS);
+    for await (const { name, shape, values } of streamCheckpoint({ ...options, weights: options.weights }, graph))
       weights.set(names.get(name)!, { shape, data: values(float) });
     const source = (name: string): { shape: readonly number[]; data: Float32Array | Uint16Array } => {
       const weight = weights.get(name);

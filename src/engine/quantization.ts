@@ -4,6 +4,7 @@ import { readMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Precision } from "../types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { httpFiles } from "../weights/http.ts";
+import type { Pack } from "../weights/pack.ts";
 
 /** A configuration is a few hundred bytes a layer; SDXL's 794 layers make about 150 kB. */
 const MAX_CONFIG_BYTES = 32 * 2 ** 20;
@@ -20,6 +21,69 @@ export function parseConfig(text: string, where: string): MixdqConfig {
   }
   return readMixdqConfig(json, where);
 }
+
+/** What a run computes in. */
+export interface Quantized {
+  readonly precision: Precision;
+  readonly config: MixdqConfig | undefined;
+}
+
+/**
+ * Precision and configuration: as asked for, else the model's own; of a pack its own. Throws `invalid-input` where a pack
+ * is asked for another, `unsupported` where a folder has none.
+ */
+export async function chooseQuantization(
+  files: ModelFiles,
+  pack: Pack | undefined,
+  asked: { readonly precision?: Precision | undefined; readonly config?: MixdqConfig | string | undefined },
+  signal?: AbortSignal,
+): Promise<Quantized> {
+  if (pack) return quantizationOfPack(pack, asked, signal);
+  const { precision = "fp16", config } = asked;
+  if (typeof config === "string") return { precision, config: await fetchConfig(config, signal) };
+  return { precision, config: config ?? (await configOfModel(files, precision, signal)) };
+}
+
+async function quantizationOfPack(
+  { manifest, files }: Pack,
+  { precision, config }: { readonly precision?: Precision | undefined; readonly config?: unknown },
+  signal?: AbortSignal,
+): Promise<Quantized> {
+  const own = parseConfig((await files.text(manifest.config, signal))!, `${files.location}/${manifest.config}`);
+  const packed = precisionOf(own);
+  const advice = `Leave it out (or ask for ${packed}), or use the model that the pack was made of.`;
+  if (config !== undefined)
+    throw new MixdqError("invalid-input", `${files.location} is a pack with a configuration of its own. ${advice}`);
+  if (precision === "fp16" || precision === "fp32")
+    throw new MixdqError(
+      "invalid-input",
+      `${files.location} is a pack whose UNet has weights in integers: it cannot run in ${precision}. ${advice}`,
+    );
+  return { precision: precision ?? packed, config: own };
+}
+
+/**
+ * The text state that a pack's BOS cache was computed from, [channels] once; undefined without a cache. Throws
+ * `invalid-model` where the pack contradicts itself.
+ */
+export function bosOfPack(
+  { manifest: { bos }, files }: Pack,
+  config: MixdqConfig | undefined,
+  channels: number,
+): readonly Float32Array[] | undefined {
+  const expected = config?.bos ? [channels] : [];
+  const got = bos.map(({ length }) => length);
+  if (got.join() === expected.join()) return config?.bos ? bos : undefined;
+  throw new MixdqError(
+    "invalid-model",
+    `${files.location}: got BOS states of [${got.join(", ")}] channels, expected [${expected.join(", ")}], as the pack's ` +
+      "configuration and unet/config.json say. Write the pack again with mixdq quantize.",
+  );
+}
+
+/** The precision whose name comes nearest to a configuration's bits. */
+const precisionOf = ({ layers }: MixdqConfig): Precision =>
+  [...layers.values()].some(({ weightBits }) => weightBits < 8) ? "w4a8" : "w8a8";
 
 /** The model's own configuration of a precision; undefined for precisions that need none. */
 export async function configOfModel(

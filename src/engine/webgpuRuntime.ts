@@ -8,7 +8,7 @@ import { chooseKernels } from "../gpu/tuner.ts";
 import type { Graph } from "../graph/ops.ts";
 import { describePlan, makePlan, type Plan } from "../plan/plan.ts";
 import type { Component, LoadOptions, Runtime, RuntimeOptions } from "./runtime.ts";
-import { streamWeights, type LoadedTensor } from "./weightStream.ts";
+import { streamWeights, type LoadedTensor, type LoadedWords } from "./weightStream.ts";
 
 export class WebGpuRuntime implements Runtime {
   readonly backend = "webgpu";
@@ -45,7 +45,8 @@ export class WebGpuRuntime implements Runtime {
     const tensors = streamWeights(options, graph);
     try {
       const first = await tensors.next();
-      const isHalf = options.storage === "f16" || (first.done !== true && first.value.isHalf);
+      const isHalf =
+        options.storage === "f16" || (first.done !== true && "isHalf" in first.value && first.value.isHalf);
       const component = await this.#fill(options, graph, isHalf ? "f16" : "f32", first, tensors);
       // A checkpoint that mixes formats: once more, in the one that holds them all.
       return component ?? (await this.#fill(options, graph, "f32", undefined, streamWeights(options, graph)))!;
@@ -62,8 +63,8 @@ export class WebGpuRuntime implements Runtime {
     { component, key, storage }: LoadOptions,
     graph: Graph,
     weightType: "f32" | "f16",
-    firstTensor: IteratorResult<LoadedTensor, void> | undefined,
-    tensors: AsyncGenerator<LoadedTensor, void, undefined>,
+    firstTensor: IteratorResult<LoadedTensor | LoadedWords, void> | undefined,
+    tensors: AsyncGenerator<LoadedTensor | LoadedWords, void, undefined>,
   ): Promise<Component | undefined> {
     const context = this.#context;
     const plan = (graph: Graph): Plan => {
@@ -78,12 +79,16 @@ export class WebGpuRuntime implements Runtime {
       const compiled = executors.get(key)!.compile();
       compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
       for (let next = firstTensor ?? (await tensors.next()); next.done !== true; next = await tensors.next()) {
-        const { name, shape, isHalf, values } = next.value;
+        if ("words" in next.value) {
+          await store.acceptWords(next.value.name, next.value.kind, next.value);
+          continue;
+        }
+        const { name, shape, isHalf, values, rows } = next.value;
         if (storage === "exact" && weightType === "f16" && !isHalf) {
           store.destroy();
           return undefined;
         }
-        await store.accept(name, shape, values);
+        await store.accept(name, shape, values, rows);
       }
       store.assertComplete();
       await compiled;
@@ -111,6 +116,7 @@ export class WebGpuRuntime implements Runtime {
         for (const [other, executor] of executors) if (other !== key) executor.forget();
         return executorFor(key, build).run(inputs, runOptions);
       },
+      open: (key, build) => ({ executor: executorFor(key, build), store }),
       get keptBytes() {
         return [...executors.values()].reduce((sum, executor) => sum + executor.keptBytes, 0);
       },

@@ -1,7 +1,12 @@
 /** A component's tensors as its graph wants them, whatever runs the graph. */
 import { MixdqError, throwIfAborted } from "../errors.ts";
 import type { Graph } from "../graph/ops.ts";
+import { parametersShape, quantizedLayers } from "../kernels/quantized.ts";
+import type { Rows } from "../kernels/weights.ts";
 import { toFloat16, toFloat32 } from "../weights/convert.ts";
+import type { ComponentWeights } from "../weights/folder.ts";
+import type { PackedComponent } from "../weights/pack.ts";
+import { PACK_FORMATS } from "../weights/packManifest.ts";
 import type { LoadOptions } from "./runtime.ts";
 
 /** A tensor of the checkpoint that the graph wants. */
@@ -10,7 +15,20 @@ export interface LoadedTensor {
   readonly shape: readonly number[];
   /** Whether 16-bit floats hold its values exactly. */
   readonly isHalf: boolean;
-  values(dtype: "f32" | "f16"): Float32Array | Uint16Array;
+  /** Which rows these are, of a tensor that comes in parts. */
+  readonly rows?: Rows;
+  /** In the checkpoint's order; of some of its rows where they are named. */
+  values(dtype: "f32" | "f16", rows?: Rows): Float32Array | Uint16Array;
+}
+
+/** A part of an integer weight as a pack holds it, ready for the GPU: words `first` .. of `total`. */
+export interface LoadedWords {
+  /** The weight's name in the graph. */
+  readonly name: string;
+  readonly kind: "codes" | "parameters";
+  readonly words: Uint32Array;
+  readonly first: number;
+  readonly total: number;
 }
 
 /**
@@ -33,9 +51,22 @@ function refuseUnread(component: string, name: string): false {
   );
 }
 
+/** Everything that a graph wants, in the order in which it is stored, one at a time. */
+export function streamWeights(
+  options: LoadOptions,
+  graph: Graph,
+): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
+  const { weights } = options;
+  return "parts" in weights
+    ? streamPack({ ...options, weights }, graph)
+    : streamCheckpoint({ ...options, weights }, graph);
+}
+
+type From<Weights> = Pick<LoadOptions, "component" | "bos" | "signal" | "onBytes"> & { readonly weights: Weights };
+
 /** Every tensor that a graph wants, in the files' order, one at a time. */
-export async function* streamWeights(
-  { component, weights, bos = [], signal, onBytes }: LoadOptions,
+export async function* streamCheckpoint(
+  { component, weights, bos = [], signal, onBytes }: From<ComponentWeights>,
   graph: Graph,
 ): AsyncGenerator<LoadedTensor, void, undefined> {
   const derived = new Map(graph.weights.flatMap(({ name, derivedFrom }) => (derivedFrom ? [[derivedFrom, name]] : [])));
@@ -48,11 +79,15 @@ export async function* streamWeights(
   })) {
     throwIfAborted(signal);
     const where = `${component}/${name}`;
+    const rowBytes = bytes.length / (shape[0] ?? 1);
     yield {
       name,
       shape,
       isHalf: dtype === "F16",
-      values: (type) => (type === "f16" ? toFloat16(bytes, dtype, where) : toFloat32(bytes, dtype)),
+      values(type, rows) {
+        const own = rows ? bytes.subarray(rows.first * rowBytes, (rows.first + rows.count) * rowBytes) : bytes;
+        return type === "f16" ? toFloat16(own, dtype, where) : toFloat32(own, dtype);
+      },
     };
     const cache = derived.get(name);
     if (cache !== undefined)
@@ -64,6 +99,62 @@ export async function* streamWeights(
       };
   }
 }
+
+/** Every tensor of a pack, which must be what the graph wants. */
+async function* streamPack(
+  { component, weights, signal, onBytes }: From<PackedComponent>,
+  graph: Graph,
+): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
+  const names = new Map(graph.weights.map((weight) => [weight.name, weight]));
+  const layers = quantizedLayers(graph);
+  let loaded = 0;
+  const report = (bytes: number, file: string): void => onBytes?.((loaded += bytes), file);
+  for await (const { tensor, from, bytes } of weights.parts({ signal, onBytes: report })) {
+    throwIfAborted(signal);
+    const { name, format, shape } = tensor;
+    const isParameters = format === "U32";
+    const weight = names.get(isParameters ? name.replace(/\.parameters$/, ".weight") : name);
+    const expectThat = (condition: boolean, got: string, expected: string): void => {
+      if (condition) return;
+      const advice = "The pack's tensors, configuration and configs do not belong together: write it again.";
+      throw new MixdqError("invalid-model", `${component}: ${name}: got ${got}, expected ${expected}. ${advice}`);
+    };
+    if (weight === undefined) return expectThat(false, "this tensor", `only those of ${component}/config.json`);
+    const layer = layers.get(weight.name);
+    const wanted = isParameters && layer ? parametersShape(weight, layer.quantization) : weight.shape;
+    const isSame = shape.length === wanted.length && shape.every((size, axis) => size === wanted[axis]);
+    expectThat(isSame, `shape [${shape.join(", ")}]`, `[${wanted.join(", ")}]`);
+
+    const described = PACK_FORMATS[format];
+    if (isParameters || "bits" in described) {
+      const bits = layer?.quantization.weight.bits;
+      const isWanted = bits !== undefined && (isParameters || ("bits" in described && described.bits === bits));
+      expectThat(isWanted, format, bits === undefined ? "F16 or F32: the layer is not quantized" : `${bits} bits`);
+      const isWords = tensor.bytes % 4 === 0 && bytes.length % 4 === 0;
+      expectThat(isWords, `${bytes.length} of ${tensor.bytes} bytes`, "whole words");
+      const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+      const kind = isParameters ? "parameters" : "codes";
+      yield { name: weight.name, kind, words, first: from / 4, total: tensor.bytes / 4 };
+    } else {
+      expectThat(layer === undefined, format, `${layer?.quantization.weight.bits} bits`);
+      const dtype = format as "F16" | "F32";
+      const rowBytes = tensor.bytes / shape[0]!;
+      const rows = { first: from / rowBytes, count: bytes.length / rowBytes };
+      const isCutWell = rows.first % ROWS_TOGETHER === 0 && Number.isInteger(rows.count);
+      expectThat(isCutWell, `a part from row ${rows.first} on`, `parts of ${ROWS_TOGETHER} rows`);
+      yield {
+        name,
+        shape,
+        isHalf: dtype === "F16",
+        ...(bytes.length < tensor.bytes && { rows }),
+        values: (type) => (type === "f16" ? toFloat16(bytes, dtype, `${component}/${name}`) : toFloat32(bytes, dtype)),
+      };
+    }
+  }
+}
+
+/** Layouts may interleave rows by fours: a tensor is cut between such. */
+export const ROWS_TOGETHER = 4;
 
 /** W e of every state e: weight [N, K], states [K] -> [states, N]. In f64, once, for all pictures. */
 export function firstTokenProducts(weight: Float32Array, states: readonly Float32Array[]): Float32Array {

@@ -1,7 +1,7 @@
 /** A component's parameters in GPU memory: places for all of them first, then filled as they stream in. */
 import { MixdqError } from "../errors.ts";
-import { packQuantized, quantizeSource } from "../kernels/quantized.ts";
-import { packSource, type Run } from "../kernels/weights.ts";
+import { packQuantized, placeWords, quantizeSource, sourceWords } from "../kernels/quantized.ts";
+import { packSource, type Rows, type Run } from "../kernels/weights.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";
 import type { QuantizedMatrix } from "../quant/weights.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
@@ -89,13 +89,15 @@ export class WeightStore {
   }
 
   /**
-   * Uploads one checkpoint tensor. `values` gives it as f32, or as f16 bits, in the checkpoint's order.
+   * Uploads one checkpoint tensor. `values` gives it as f32, or as f16 bits, in the checkpoint's order; or, of a tensor
+   * that comes in parts, `rows` of it. Parts come in order, the last one completes the tensor.
    * Throws `invalid-model` where its shape contradicts the config.
    */
   async accept(
     name: string,
     shape: readonly number[],
     values: (dtype: "f32" | "f16") => Float32Array | Uint16Array,
+    rows?: Rows,
   ): Promise<void> {
     const own = this.#names.get(name);
     if (own === undefined) return;
@@ -112,13 +114,41 @@ export class WeightStore {
       if (dtype === "u32") {
         matrices ??= quantizeSource(values("f32") as Float32Array, source, quantization!);
         this.#upload(weight, packQuantized(weight, index, matrices));
-      } else this.#upload(weight, packSource(weight, index, values(dtype)));
+      } else this.#upload(weight, packSource(weight, index, values(dtype), rows));
     }
-    this.#awaited.delete(own);
-    if (this.#staged >= STAGED_BYTES) {
-      this.#staged = 0;
-      await this.#device.queue.onSubmittedWorkDone();
+    if (rows === undefined || rows.first + rows.count === shape[0]) this.#awaited.delete(own);
+    await this.#drain();
+  }
+
+  /**
+   * Uploads words of a quantized weight that a pack holds as `layerCodes` and `layerParameters` make them, from word
+   * `first` of `total` on. Throws `invalid-model` where their number is not what the config makes of the layer.
+   */
+  async acceptWords(
+    name: string,
+    kind: "codes" | "parameters",
+    { words, first, total }: { words: Uint32Array; first: number; total: number },
+  ): Promise<void> {
+    for (const { weight, index } of this.#targets.get(name) ?? []) {
+      if (weight.layout.kind !== kind) continue;
+      const expected = sourceWords(weight, index);
+      if (total !== expected)
+        throw new MixdqError(
+          "invalid-model",
+          `${this.#where} ${name}: the pack has ${total} words of ${kind}, the configuration asks for ${expected}. ` +
+            "They do not belong together: write the pack again with mixdq quantize.",
+        );
+      this.#upload(weight, placeWords(weight, index, words, first));
     }
+    // A pack has the parameters of all its codes.
+    if (kind === "codes" && first + words.length === total) this.#awaited.delete(name);
+    await this.#drain();
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#staged < STAGED_BYTES) return;
+    this.#staged = 0;
+    await this.#device.queue.onSubmittedWorkDone();
   }
 
   #upload(weight: PackedWeight, runs: Iterable<Run>): void {

@@ -123,6 +123,13 @@ export function parametersShape({ shape }: Weight, quantization: Quantization): 
   return [segmentsOf(quantization), parameterRows(shape[0]!), wordsOf(quantization)];
 }
 
+/** How many words `layerCodes` or `layerParameters` give for a source of a packed weight. */
+export function sourceWords({ layout, sources }: PackedWeight, index: number): number {
+  const rows = sources[index]!.shape[0]!;
+  if (layout.kind === "codes") return codeWords({ ...layout.codes, rows });
+  return layout.kind === "parameters" ? layout.segments * parameterRows(rows) * layout.words : 0;
+}
+
 /** Words of `layerCodes` or `layerParameters` from word `first` on, and where they go within a packed weight. */
 export function* placeWords(weight: PackedWeight, index: number, own: Uint32Array, first = 0): Generator<Run> {
   const { layout, sources } = weight;
@@ -164,8 +171,7 @@ export function quantizedLayers({ ops }: Graph): Map<string, QuantizedLayer> {
   };
   for (const op of ops)
     if (op.kind === "linear")
-      for (const part of op.parts)
-        add(part, op.activation === "geglu", { x: part.x ?? op.x, taps: 1, split: false });
+      for (const part of op.parts) add(part, op.activation === "geglu", { x: part.x ?? op.x, taps: 1, split: false });
     else if (op.kind === "conv2d")
       add(op, false, { x: op.x, x2: op.x2, taps: op.kernel * op.kernel, split: op.split ?? false });
   return layers;

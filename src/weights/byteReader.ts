@@ -28,12 +28,18 @@ export class ByteReader {
   /** The next `count` bytes in a buffer of their own; fewer only where the stream ends. */
   async read(count: number): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = allocate(count, this.where);
+    const filled = await this.fill(bytes);
+    return filled === count ? bytes : bytes.slice(0, filled);
+  }
+
+  /** Fills `bytes` with what comes next; returns how many there were: fewer only where the stream ends. */
+  async fill(bytes: Uint8Array): Promise<number> {
     let filled = 0;
-    await this.consume(count, (part) => {
+    await this.consume(bytes.length, (part) => {
       bytes.set(part, filled);
       filled += part.length;
     });
-    return filled === count ? bytes : bytes.slice(0, filled);
+    return filled;
   }
 
   /** Passes over the next `count` bytes without keeping them; returns how many there were. */
@@ -85,7 +91,7 @@ export class ByteReader {
   }
 }
 
-function allocate(count: number, where: string): Uint8Array<ArrayBuffer> {
+export function allocate(count: number, where: string): Uint8Array<ArrayBuffer> {
   try {
     return new Uint8Array(count);
   } catch (cause) {

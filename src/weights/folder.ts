@@ -265,7 +265,7 @@ function resume(
   );
 }
 
-function isMarkup(text: string): boolean {
+export function isMarkup(text: string): boolean {
   return /^\s*</.test(text);
 }
 

@@ -8,7 +8,8 @@ import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, Raw
 export interface LoadRequest {
   /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */
   readonly model: string;
-  readonly precision: Precision;
+  /** Default: fp16, of a pack what it was made for. */
+  readonly precision: Precision | undefined;
   /** Absolute URL of a bit-width configuration. */
   readonly config: string | undefined;
   readonly backend: Backend;

@@ -1,0 +1,226 @@
+/** `mixdq quantize`: a model and a bit-width configuration -> a pack, which a page loads by copying. */
+import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { quantizableLayers } from "../calibration/layers.ts";
+import { presetConfig, PRESETS, rangesOf } from "../calibration/preset.ts";
+import { setDebug } from "../debug.ts";
+import { buildUNet, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
+import { createRuntime } from "../engine/backend.ts";
+import { describeParts, loadFirstToken, type Part } from "../engine/loading.ts";
+import { readModel, type ModelDescription } from "../engine/model.ts";
+import { rememberingFiles, writePack } from "../engine/packing.ts";
+import { configOfModel, parseConfig } from "../engine/quantization.ts";
+import { quantizeGraph } from "../graph/quantize.ts";
+import type { Graph } from "../graph/ops.ts";
+import { attachRanges, type MixdqConfig } from "../quant/config.ts";
+import { importMixdqYaml } from "../quant/mixdqYaml.ts";
+import { readFloats } from "../weights/convert.ts";
+import type { ModelFiles } from "../weights/files.ts";
+import { openPack } from "../weights/pack.ts";
+import type { PackSink } from "../weights/packWriter.ts";
+import { requestNodeGpu } from "./adapter.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { diskFiles } from "./diskFiles.ts";
+import {
+  invalid,
+  makeFolder,
+  readFlags,
+  readTensors,
+  required,
+  runFlags,
+  text,
+  type Flags,
+  type RunFlags,
+} from "./options.ts";
+import { readCalibrationFile } from "./preset.ts";
+import { describeDuration, progressBar } from "./progressBar.ts";
+import { readUNet } from "./unet.ts";
+
+export const QUANTIZE_USAGE = `mixdq quantize --out PACK
+  --model DIR           a diffusers folder (or one with only unet/); default: the model in models/postcard
+  --config mixdq.json   which layers run in which bits
+  --config weights.yaml --act-config acts.yaml --calibration FILE      as published with MixDQ; ranges from FILE
+  --precision w8a8|w4a8 --calibration FILE      as mixdq preset does; without FILE the model's mixdq.<precision>.json
+  --out PACK            the folder to make: manifest.json, shards of 32 MiB, the model's configs
+  --bos-state FILE#KEY  for a folder with only unet/: the text state of the BOS token, in a safetensors file
+  --adapter NAME        runs the text encoders on "", for the BOS cache`;
+
+const FLAGS = {
+  model: { type: "string" },
+  config: { type: "string" },
+  "act-config": { type: "string" },
+  calibration: { type: "string" },
+  precision: { type: "string" },
+  out: { type: "string" },
+  "bos-state": { type: "string" },
+  adapter: { type: "string" },
+  kernels: { type: "string" },
+  "no-f16": { type: "boolean" },
+  debug: { type: "string" },
+} as const;
+
+const MAX_CONFIG_BYTES = 64 * 2 ** 20;
+
+/** As presets have it: least squared error, a scale per output channel. */
+const DEFAULT_WEIGHTS: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
+
+export async function quantize(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, FLAGS);
+  const run = runFlags(flags);
+  setDebug(run.debug);
+  const out = required(flags, "out", "the folder to make the pack in");
+  if (await stat(out).catch(() => undefined))
+    throw invalid(`--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`);
+  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const source = await diskFiles(folder);
+  if (await openPack(source)) throw invalid(`--model ${folder}: is a pack already, expected the model to make one of.`);
+  const files = rememberingFiles(source);
+  const isWhole = (await source.text("model_index.json")) !== undefined;
+  const model = isWhole ? await readModel(files) : undefined;
+  const unet = model?.unet ?? (await readUNet(files));
+  const [height, width] = unet.sampleSize;
+  const shape = { batch: 1, height, width, tokens: model?.textEncoders[0]?.tokenizer.length ?? 77 };
+  const config = await readQuantization(flags, source, buildUNet(unet, shape, "unet", "f32"));
+  const parts = model ? describeParts(model, "w8a8", config).parts : [unetPart(unet, shape, config)];
+  for (const { build } of parts) build(); // what contradicts itself shows before hours of work
+
+  const started = performance.now();
+  const bos = config.bos ? [await bosState(flags, run, source, model, unet)] : [];
+  const bar = progressBar("quantize", "MB");
+  const manifest = await written(out, (sink) =>
+    writePack({
+      name: path.basename(path.resolve(folder)),
+      files: source,
+      ...{ texts: files.texts, parts, config, bos, sink },
+      onProgress: (done, total) => bar.show(done / 1e6, Math.ceil(total / 1e6)),
+    }),
+  );
+  bar.end();
+  const bytes = manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0);
+  const integers = [...config.layers.values()].filter(({ weightBits }) => weightBits < 16).length;
+  console.log(
+    `${out}: ${manifest.shards.length} shard(s), ${(bytes / 1e6).toFixed(1)} MB, ${integers} layers in integers; ` +
+      describeDuration(performance.now() - started),
+  );
+}
+
+function unetPart(unet: UNetConfig, shape: UNetShape, config: MixdqConfig): Part {
+  const build = (): Graph => quantizeGraph(buildUNet(unet, shape, "unet", "f16"), config);
+  return { component: "unet", storage: "f16", key: "unet", build };
+}
+
+/** The configuration that the flags ask for. Throws `invalid-input` where they do not say enough. */
+async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): Promise<MixdqConfig> {
+  const file = text(flags, "config");
+  const acts = text(flags, "act-config");
+  const calibrationFile = text(flags, "calibration");
+  const precision = text(flags, "precision");
+  const calibration = async () => {
+    const missing = "the published bit-widths have no scales; the calibration.json of this model gives them";
+    return readCalibrationFile(required(flags, "calibration", missing));
+  };
+  if (acts !== undefined && !isYaml(file)) throw invalid("--act-config: goes with --config weights.yaml.");
+  if (file !== undefined && precision !== undefined)
+    throw invalid(`--precision ${precision}: --config says the bits already. Leave one of them out.`);
+  if (isYaml(file)) {
+    const bits = importMixdqYaml(await readText(file, "--config"), acts && (await readText(acts, "--act-config")));
+    const ranges = await calibration();
+    return {
+      model: ranges.model,
+      weights: DEFAULT_WEIGHTS,
+      bos: ranges.bos,
+      layers: attachRanges(bits, rangesOf(ranges, "minmax")),
+      averageWeightBits: undefined,
+      provenance: { made: "import", weightBits: path.basename(file), ...(acts && { actBits: path.basename(acts) }) },
+    };
+  }
+  if (file !== undefined) {
+    if (calibrationFile !== undefined)
+      throw invalid(`--calibration ${calibrationFile}: ${file} has its scales already. Leave it out.`);
+    return parseConfig(await readText(file, "--config"), file);
+  }
+  if (precision !== "w8a8" && precision !== "w4a8")
+    throw invalid(
+      `${precision === undefined ? "--config is missing" : `--precision ${precision}`}: expected --config mixdq.json, or ` +
+        "--precision w8a8 or w4a8 with --calibration calibration.json.",
+    );
+  if (calibrationFile === undefined) return (await configOfModel(files, precision))!;
+  return presetConfig(quantizableLayers(graph), await calibration(), PRESETS[precision]);
+}
+
+const isYaml = (file: string | undefined): file is string => file !== undefined && /\.ya?ml$/i.test(file);
+
+async function readText(file: string, flag: string): Promise<string> {
+  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
+  if (size > MAX_CONFIG_BYTES)
+    throw invalid(`${flag} ${file}: got ${size} bytes, expected at most ${MAX_CONFIG_BYTES}.`);
+  return readFile(file, "utf8").catch((error: Error) => {
+    throw invalid(`${flag} ${file} cannot be read: ${error.message}.`);
+  });
+}
+
+/** The text state of the BOS token: what the model's text encoders make of "", or a row of a file. [channels] */
+async function bosState(
+  flags: Flags,
+  run: RunFlags,
+  files: ModelFiles,
+  model: ModelDescription | undefined,
+  unet: UNetConfig,
+): Promise<Float32Array> {
+  const source = text(flags, "bos-state");
+  if (source !== undefined) return readBosState(source, unet.crossAttentionDim);
+  if (!model)
+    throw invalid(
+      `${files.location} has no text encoders, whose first state the configuration's BOS cache ("bos": true) is made of. ` +
+        "Give it with --bos-state FILE#KEY, a tensor of a safetensors file such as encoder_hidden_states.",
+    );
+  const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
+  try {
+    return await loadFirstToken(model, runtime, { files, precision: "w8a8" });
+  } finally {
+    await runtime.dispose();
+  }
+}
+
+/** The first `channels` numbers of a tensor [..., channels]: row 0 of a text is the BOS token. */
+async function readBosState(source: string, channels: number): Promise<Float32Array> {
+  const where = `--bos-state ${source}`;
+  const hash = source.lastIndexOf("#");
+  if (hash < 1 || hash === source.length - 1)
+    throw invalid(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
+  const tensors = await readTensors(source.slice(0, hash));
+  const tensor = tensors.get(source.slice(hash + 1));
+  if (!tensor) throw invalid(`${where}: the file has no such tensor, it has ${[...tensors.keys()].join(", ")}.`);
+  if (tensor.shape.at(-1) !== channels)
+    throw invalid(`${where}: got shape [${tensor.shape.join(", ")}], expected [..., ${channels}].`);
+  const state = readFloats(tensor, where).slice(0, channels);
+  if (state.length < channels || !state.every(Number.isFinite)) throw invalid(`${where}: expected finite numbers.`);
+  return state;
+}
+
+/** The folder whole or not at all: written beside it, then renamed. */
+async function written<T>(out: string, write: (sink: PackSink) => Promise<T>): Promise<T> {
+  const aside = `${path.resolve(out)}.partial`;
+  const made = new Set<string>();
+  try {
+    await rm(aside, { recursive: true, force: true }); // of a run that was killed
+    await makeFolder(aside);
+    const result = await write({
+      async write(name, bytes) {
+        const file = path.join(aside, name);
+        const folder = path.dirname(file);
+        if (!made.has(folder)) await makeFolder(folder);
+        made.add(folder);
+        await writeFile(file, bytes).catch((error: Error) => {
+          throw invalid(`--out ${out} cannot be written: ${error.message}. Choose another place.`);
+        });
+      },
+    });
+    await rename(aside, out);
+    return result;
+  } catch (error) {
+    await rm(aside, { recursive: true, force: true });
+    if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
+    throw invalid(`--out ${out} cannot be written: ${(error as Error).message}. Choose another place.`);
+  }
+}

@@ -1,0 +1,147 @@
+/** Reading a pack: every file is checked against its SHA-256 before a byte of it is used, one shard is held at a time. */
+import { MixdqError } from "../errors.ts";
+import { allocate, ByteReader } from "./byteReader.ts";
+import type { ModelFiles } from "./files.ts";
+import { MANIFEST, piecesOf, readManifest, type PackManifest, type PackTensor } from "./packManifest.ts";
+import { sha256 } from "./sha256.ts";
+
+/** About 5,000 tensors of SDXL at 150 bytes each, and their like. */
+const MAX_MANIFEST_CHARACTERS = 64 * 2 ** 20;
+
+/** Some bytes of a tensor, `from` its beginning; all of them for tensors that are not cut. */
+export interface PackPart {
+  readonly tensor: PackTensor;
+  readonly from: number;
+  /** A view of the shard, valid until the next part is asked for; begins at a multiple of 16 bytes. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+export interface PartOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Told how many bytes of a file have just arrived, and its size. */
+  readonly onBytes?: ((count: number, file: string, fileBytes: number) => void) | undefined;
+}
+
+/** A component's weights in a pack. */
+export interface PackedComponent {
+  readonly bytes: number;
+  /**
+   * All its tensors, in parts, in the pack's order; each call reads anew. Throws `integrity` for a shard that is not the
+   * one that the manifest names, `invalid-model` where it is missing, and what the files throw.
+   */
+  parts(options?: PartOptions): AsyncGenerator<PackPart, void, undefined>;
+}
+
+export interface Pack {
+  readonly manifest: PackManifest;
+  /** The model's own files (configs, tokenizers): those that the manifest names, checked. */
+  readonly files: ModelFiles;
+  /** Throws `invalid-model` where the pack has no such component. */
+  component(name: string): PackedComponent;
+  /** A shard's content; `into` is a buffer to use where it is large enough. */
+  readShard(index: number, options?: PartOptions, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** The pack in a folder, or undefined where there is no manifest.json. Throws `invalid-model` for one that is wrong. */
+export async function openPack(source: ModelFiles, signal?: AbortSignal): Promise<Pack | undefined> {
+  const where = `${source.location}/${MANIFEST}`;
+  const text = await source.text(MANIFEST, signal);
+  if (text === undefined) return undefined;
+  if (text.length > MAX_MANIFEST_CHARACTERS)
+    throw new MixdqError(
+      "invalid-model",
+      `${where}: got ${text.length} characters, expected at most ${MAX_MANIFEST_CHARACTERS}. This is not a pack.`,
+    );
+  const manifest = readManifest(text, where);
+  if (manifest === undefined) return undefined;
+  const sizes = manifest.shards.map(({ bytes }) => bytes);
+
+  async function readShard(
+    index: number,
+    { signal, onBytes }: PartOptions = {},
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    const shard = manifest!.shards[index]!;
+    const here = `${source.location}/${shard.file}`;
+    const stream = await source.open(shard.file, signal);
+    if (stream === undefined)
+      throw new MixdqError("invalid-model", `${here}: no such file, expected a shard that ${where} names. ${COPY}`);
+    const report = onBytes && ((count: number) => onBytes(count, shard.file, shard.bytes));
+    const reader = new ByteReader(stream.body, here, signal, report);
+    try {
+      if (stream.bytes > 0 && stream.bytes !== shard.bytes) throw wrongSize(here, stream.bytes, shard);
+      const room = into && into.length >= shard.bytes ? into : allocate(shard.bytes, here);
+      const bytes = room.subarray(0, shard.bytes);
+      const filled = await reader.fill(bytes);
+      if (filled < shard.bytes) throw wrongSize(here, filled, shard);
+      if (!(await reader.isAtEnd())) throw wrongSize(here, "more", shard);
+      await checkDigest(here, bytes, shard.sha256);
+      return bytes;
+    } finally {
+      await reader.close();
+    }
+  }
+
+  return {
+    manifest,
+    files: checkedFiles(source, manifest),
+    readShard,
+    component(name) {
+      const tensors = manifest.components.get(name);
+      if (tensors === undefined) {
+        const got = [...manifest.components.keys()].join(", ");
+        throw new MixdqError("invalid-model", `${where}: got ${got}, expected a component ${name} too. ${COPY}`);
+      }
+      const located = tensors.flatMap((tensor) => piecesOf(tensor, sizes).map((piece) => ({ tensor, ...piece })));
+      const own = [...new Set(located.map(({ shard }) => shard))];
+      return {
+        bytes: own.reduce((sum, shard) => sum + sizes[shard]!, 0),
+        async *parts(options) {
+          // One buffer for all: a loader's memory must not wait for the garbage collector.
+          const buffer = allocate(Math.max(...own.map((shard) => sizes[shard]!)), where);
+          let next = 0;
+          for (const shard of own) {
+            const content = await readShard(shard, options, buffer);
+            for (; located[next]?.shard === shard; next++) {
+              const { tensor, from, offset, bytes } = located[next]!;
+              yield { tensor, from, bytes: content.subarray(offset, offset + bytes) };
+            }
+          }
+        },
+      };
+    },
+  };
+}
+
+/** Only what the manifest names is there, and only as it was when the pack was written. */
+function checkedFiles(source: ModelFiles, { files }: PackManifest): ModelFiles {
+  return {
+    location: source.location,
+    async text(path, signal) {
+      const file = files.get(path);
+      if (file === undefined) return undefined;
+      const here = `${source.location}/${path}`;
+      const text = await source.text(path, signal);
+      if (text === undefined)
+        throw new MixdqError("invalid-model", `${here}: no such file, expected one that the manifest names. ${COPY}`);
+      const bytes = new TextEncoder().encode(text);
+      if (bytes.length !== file.bytes) throw wrongSize(here, bytes.length, file);
+      await checkDigest(here, bytes, file.sha256);
+      return text;
+    },
+    open: async (path, signal) => (files.has(path) ? source.open(path, signal) : undefined),
+  };
+}
+
+async function checkDigest(where: string, bytes: Uint8Array<ArrayBuffer>, expected: string): Promise<void> {
+  const got = await sha256(bytes);
+  if (got === expected) return;
+  throw new MixdqError("integrity", `${where}: got SHA-256 ${got}, expected ${expected}. ${AGAIN}`);
+}
+
+const COPY = "Copy the whole pack, or write it again with mixdq quantize.";
+const AGAIN = "The file is damaged or of another pack: download it again.";
+
+function wrongSize(where: string, got: number | string, { bytes }: { readonly bytes: number }): MixdqError {
+  return new MixdqError("integrity", `${where}: got ${got} bytes, expected ${bytes}. ${AGAIN}`);
+}
