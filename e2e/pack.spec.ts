@@ -251,7 +251,7 @@ describe("mixdq quantize", () => {
       expect(readFileSync(path.join(again, name)).equals(readFileSync(path.join(pack, name))), name).toBe(true);
   });
 
-  test("says in the manifest what DESIGN promises", async () => {
+  test("says in the manifest what a loader needs", async () => {
     const manifest = JSON.parse(readFileSync(path.join(pack, "manifest.json"), "utf8"));
     expect(manifest).toMatchObject({ format: "mixdq-pack", version: 1, model: "sd21-turbo", config: "mixdq.json" });
     for (const { file, bytes, sha256: digest } of manifest.shards) {

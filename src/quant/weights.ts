@@ -82,7 +82,7 @@ export function dequantizeMatrix(matrix: QuantizedMatrix): Float32Array<ArrayBuf
   return values;
 }
 
-/** The range over all weights, always containing 0; the formulas of the method (DESIGN 3.2). */
+/** The range over all weights, always containing 0, by the method's own formulas. */
 function minMax(min: number, max: number, { bits, symmetric }: WeightQuant): CodeScale {
   const low = Math.min(min, 0);
   const high = Math.max(max, 0);
