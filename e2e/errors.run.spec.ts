@@ -115,7 +115,7 @@ describe("over HTTP", () => {
   test("a server that is not there is a network error", async () => {
     const url = await serve(() => {});
     await new Promise((resolve) => server!.close(resolve));
-    expectError(await refusal(load(url)), "network", `${url}/model_index.json: no answer`, "Check the connection");
+    expectError(await refusal(load(url)), "network", `${url}/manifest.json: no answer`, "Check the connection");
   });
 
   test("a connection that is cut in the middle of a file is a network error, and nothing stays loaded", async () => {

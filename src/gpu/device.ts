@@ -84,7 +84,8 @@ export async function requestDevice(
     adapter: name,
     features: [...features],
     shaderF16: device.features.has("shader-f16"),
-    packedDot: packedDot && gpu!.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"),
+    // A browser that does not tell has none: the scalar form is right everywhere.
+    packedDot: packedDot && (gpu?.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") ?? false),
     timestamps: device.features.has("timestamp-query"),
   };
 }
