@@ -425,6 +425,7 @@ describe("on the command line", () => {
 const noLavapipe = await lavapipeMissing();
 const lavapipeRequired = Boolean(process.env.CI) && process.env.MIXDQ_REQUIRE_LAVAPIPE === "1";
 
+// Skipped without lavapipe, for the reason in the title; where CI could fetch it, it is required.
 describe.skipIf(noLavapipe && !lavapipeRequired)(`on lavapipe${noLavapipe ? ` (${noLavapipe})` : ""}`, () => {
   inBrowser("lavapipe");
 

@@ -8,6 +8,7 @@ test("auto finds something on every machine that can run the tests", async () =>
   expect(await info(await requestNodeGpu("auto"))).toBeDefined();
 });
 
+// SwiftShader comes with a Chromium, which a machine may lack.
 test.skipIf(!(await findSwiftShader()))("swiftshader is SwiftShader, also after another adapter was used", async () => {
   expect((await info(await requestNodeGpu("swiftshader")))?.architecture).toBe("swiftshader");
 });
@@ -17,6 +18,7 @@ const hasLavapipe = await requestNodeGpu("lavapipe").then(
   () => false, // none, or one that is too old for WebGPU
 );
 
+// Mesa 23 or newer, which a machine may lack; e2e/adapters.ts requires it in CI.
 test.skipIf(!hasLavapipe)("lavapipe is lavapipe, with 16-bit floats", async () => {
   const adapter = await (await requestNodeGpu("lavapipe")).requestAdapter();
   expect(adapter?.info.description).toContain("llvmpipe");

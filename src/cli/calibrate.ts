@@ -169,7 +169,7 @@ export async function readPrompts(file: string, limit: number | undefined): Prom
 }
 
 /** The first prompt's settings; the last one's seed must be one too. */
-function checkSettings(
+export function checkSettings(
   prompts: readonly string[],
   seed: number,
   steps: number | undefined,

@@ -16,8 +16,7 @@ import { checkCalibration } from "../calibration/preset.ts";
 import { setDebug } from "../debug.ts";
 import { createRuntime } from "../engine/backend.ts";
 import { describeParts, loadStages } from "../engine/loading.ts";
-import { readModel, type ModelDescription } from "../engine/model.ts";
-import { checkRequest, type Settings } from "../engine/request.ts";
+import { readModel } from "../engine/model.ts";
 import { Effort } from "../sensitivity/effort.ts";
 import { Probe, type Findings } from "../sensitivity/probe.ts";
 import { makeSample, type Sample } from "../sensitivity/samples.ts";
@@ -28,7 +27,7 @@ import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
 import type { WeightTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "./adapter.ts";
-import { nameOf, readPrompts } from "./calibrate.ts";
+import { checkSettings, nameOf, readPrompts } from "./calibrate.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
 import { hashedFiles } from "./hashedFiles.ts";
@@ -158,18 +157,6 @@ async function readSamples(file: string, samples: number | undefined): Promise<r
   if (samples !== undefined && samples > prompts.length)
     throw invalid(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
   return prompts.slice(0, samples ?? MOST_SAMPLES);
-}
-
-/** The first prompt's settings; the last one's seed must be one too. */
-function checkSettings(
-  prompts: readonly string[],
-  seed: number,
-  steps: number | undefined,
-  model: ModelDescription,
-): Settings {
-  const request = { prompt: prompts[0]!, ...(steps !== undefined && { numInferenceSteps: steps }) };
-  checkRequest({ ...request, seed: seed + prompts.length - 1 }, model);
-  return checkRequest({ ...request, seed }, model);
 }
 
 /** Those of --layers that are the shard's. Throws `invalid-input` where that leaves none. */

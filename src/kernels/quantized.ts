@@ -3,7 +3,8 @@ import { CODE_OFFSET } from "../quant/activations.ts";
 import { codeWords, packCodes, type CodeLayout } from "../quant/codes.ts";
 import type { WeightQuant } from "../quant/formats.ts";
 import { parameterRows, rowParameters, weightParameters } from "../quant/parameters.ts";
-import { quantizeMatrix, type QuantizedMatrix } from "../quant/weights.ts";
+import { joinCodes, quantizeLayer } from "../quant/layer.ts";
+import type { QuantizedMatrix } from "../quant/weights.ts";
 import type { Conv2dOp, Graph, LinearPart, Tensor, Weight } from "../graph/ops.ts";
 import { quads, type PackedWeight, type Quantization } from "./kernel.ts";
 import type { Run } from "./weights.ts";
@@ -72,16 +73,8 @@ export function quantizeSource(
   const { weight, taps, channels, hasHalves } = quantization;
   const rows = shape[0]!;
   const where = name.replace(/\.weight$/, "");
-  const columns = channels.map((count) => count * taps);
-  const total = columns.reduce((sum, count) => sum + count, 0);
-  if (!hasHalves) return [quantizeMatrix(values, rows, total, weight, where, taps)];
-  return columns.map((count, half) => {
-    const first = half === 0 ? 0 : columns[0]!;
-    const part = new Float32Array(rows * count);
-    for (let row = 0; row < rows; row++)
-      part.set(values.subarray(row * total + first, row * total + first + count), row * count);
-    return quantizeMatrix(part, rows, count, weight, where, taps);
-  });
+  const total = channels.reduce((sum, count) => sum + count, 0);
+  return quantizeLayer(values, rows, hasHalves ? channels : [total], taps, weight, where);
 }
 
 /** Where one source's integers go within a packed weight. */
@@ -102,7 +95,7 @@ export function layerCodes(
   { weight: { bits }, taps, channels }: Quantization,
   gated: boolean,
 ): Uint32Array<ArrayBuffer> {
-  return packCodes(sideBySide(matrices), { bits, rows: shape[0]!, taps, channels, gated });
+  return packCodes(joinCodes(matrices), { bits, rows: shape[0]!, taps, channels, gated });
 }
 
 /** A source's parameters of that layer alone: [segments][rows, padded to a multiple of 4][words]. */
@@ -175,20 +168,6 @@ export function quantizedLayers({ ops }: Graph): Map<string, QuantizedLayer> {
     else if (op.kind === "conv2d")
       add(op, false, { x: op.x, x2: op.x2, taps: op.kernel * op.kernel, split: op.split ?? false });
   return layers;
-}
-
-/** Codes of all columns, [rows, all columns]. */
-function sideBySide(matrices: readonly QuantizedMatrix[]): Int8Array {
-  if (matrices.length === 1) return matrices[0]!.codes;
-  const columns = matrices.reduce((sum, matrix) => sum + matrix.columns, 0);
-  const codes = new Int8Array(matrices[0]!.rows * columns);
-  let first = 0;
-  for (const matrix of matrices) {
-    for (let row = 0; row < matrix.rows; row++)
-      codes.set(matrix.codes.subarray(row * matrix.columns, (row + 1) * matrix.columns), row * columns + first);
-    first += matrix.columns;
-  }
-  return codes;
 }
 
 /** What a twin multiplies: sum over segments of scale * sum of (x - zero) * weights, in plain numbers. */
