@@ -17,7 +17,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   diffusion: ["graph", "config"],
   weights: ["quant"],
   ort: ["graph", "quant"],
-  allocator: ["quant"],
+  allocator: ["quant", "quality"],
   calibration: ["graph", "quant"],
   sensitivity: ["calibration", "quality", "engine", "diffusion", "gpu", "plan", "kernels", "graph", "quant"],
   quality: ["weights"],

@@ -1,6 +1,7 @@
 /** What a report is made of, and the words that its parts share. */
 import type { Allocation } from "../allocate.ts";
 import type { Baseline } from "../baselines.ts";
+import type { Choice } from "../choice.ts";
 import type { Group, Sensitivity } from "../sensitivity.ts";
 import type { Point } from "../sweep.ts";
 
@@ -19,6 +20,8 @@ export interface ReportInput {
   readonly points: readonly Point[];
   readonly baselines: readonly Baseline[];
   readonly pictures?: readonly SamplePicture[];
+  /** Where pictures decided. */
+  readonly choice?: Choice | undefined;
 }
 
 export const METRIC_NAMES: Readonly<Record<Group, string>> = { content: "SSIM", quality: "SQNR (dB)" };
