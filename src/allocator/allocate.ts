@@ -138,6 +138,19 @@ function checkOptions({
     if (candidates[group].length === 0) throw refuse(`no candidates for ${group} layers`, "at least one width");
 }
 
+/** The allocation with its weights as another point of the same programmes has them. */
+export async function allocationAt(allocation: Allocation, point: Point): Promise<Allocation> {
+  const weights = await sideAt(allocation.weights.programs, point, true);
+  return { ...allocation, weights, layers: withWidths(allocation.layers, widthsOf(weights)) };
+}
+
+/** The same layers and inputs with other widths of weights. */
+export function withWidths(layers: Allocation["layers"], bits: ReadonlyMap<string, number>): Allocation["layers"] {
+  return new Map(
+    Array.from(layers, ([path, { actBits }]) => [path, { weightBits: bits.get(path)! as ConfigWeightBits, actBits }]),
+  );
+}
+
 /** The `share` of each group's layers (rounded up) whose inputs suffer most at 8 bits, by the group's own metric. */
 function worstActivations(layers: Sensitivity["layers"], share: number, where: string): string[] {
   if (share === 0) return [];
@@ -187,6 +200,10 @@ async function solveSide(
     if (!(error instanceof MixdqError) || ratio === undefined) throw error;
     throw new MixdqError(error.code, `--ratio ${ratio}: ${error.message} Choose another ratio, or leave it out.`);
   });
+  return sideAt(programs, chosen, certify);
+}
+
+async function sideAt(programs: readonly GroupProgram[], chosen: Point, certify: boolean): Promise<Side> {
   const certified = new Map<Group, string>();
   if (certify)
     for (const [i, solution] of chosen.groups.entries()) {

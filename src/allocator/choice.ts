@@ -83,30 +83,38 @@ export async function contendersOf(
 const beats = (one: readonly number[], other: readonly number[]): boolean =>
   one.every((share, i) => share >= other[i]!) && one.some((share, i) => share > other[i]!);
 
-/** Of the prompts, the share that the first round draws; every round doubles it and halves the contenders. */
-const FIRST_ROUND = 1 / 4;
+/** Of the prompts, the shares that the rounds draw. */
+const ROUNDS = [1 / 4, 1 / 2, 1];
 
 /**
- * Rounds of successive halving (Jamieson & Talwalkar 2016): a quarter of the prompts for all, half of them for the better
- * half, all of them for the better half of that. `score` is asked for the first so many prompts; what was drawn before
- * need not be drawn again. The one with the highest SSIM at the end is first; of equals the one of fewer bits, then as
- * given.
+ * Successive halving (Jamieson & Talwalkar 2016): a quarter of the prompts for all, half of them for the better half, all
+ * of them for the better half of that.
+ */
+export function roundsOf(contenders: number, prompts: number): { contenders: number; prompts: number }[] {
+  return ROUNDS.map((share, round) => ({
+    contenders: Math.ceil(contenders / 2 ** round),
+    prompts: Math.max(1, Math.ceil(share * prompts)),
+  }));
+}
+
+/**
+ * The contenders as the rounds leave them: the one with the highest SSIM over all prompts first; of equals the one of
+ * fewer bits, then as given. `score` is asked for the first so many prompts, what was drawn before need not be drawn again.
  */
 export async function chooseByPictures<T extends Contender>(
   contenders: readonly T[],
   prompts: number,
   score: (contender: T, prompts: number) => Promise<PictureScores>,
 ): Promise<(T & Trial)[]> {
-  const given: (T & Trial)[] = [];
-  let left = contenders;
-  for (let share = FIRST_ROUND; ; share *= 2) {
+  let ranked: (T & Trial)[] = [];
+  let left: readonly T[] = contenders;
+  for (const round of roundsOf(contenders.length, prompts)) {
+    left = left.slice(0, round.contenders);
     const trials: (T & Trial)[] = [];
-    for (const contender of left)
-      trials.push({ ...contender, scores: await score(contender, Math.max(1, Math.ceil(share * prompts))) });
+    for (const contender of left) trials.push({ ...contender, scores: await score(contender, round.prompts) });
     trials.sort((a, b) => b.scores.ssim.value - a.scores.ssim.value || a.averageBits - b.averageBits);
-    if (share >= 1) return [...trials, ...given];
-    const kept = Math.ceil(trials.length / 2);
-    given.unshift(...trials.slice(kept));
-    left = trials.slice(0, kept);
+    ranked = [...trials, ...ranked.slice(trials.length)];
+    left = trials;
   }
+  return ranked;
 }

@@ -1,7 +1,8 @@
 /** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
 import { MixdqError } from "../errors.ts";
 import { exitWithDawn } from "./adapter.ts";
-import { allocate, ALLOCATE_USAGE } from "./allocate.ts";
+import { allocate } from "./allocate.ts";
+import { ALLOCATE_USAGE } from "./allocateFlags.ts";
 import { bench, BENCH_USAGE } from "./bench.ts";
 import { calibrate, CALIBRATE_USAGE } from "./calibrate.ts";
 import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";

@@ -7,6 +7,7 @@ import type { GpuDevice } from "./device.ts";
 import { guarded } from "./device.ts";
 import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
+import { Pace } from "./submit.ts";
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
@@ -150,26 +151,5 @@ export class GpuContext {
   destroy(): void {
     this.release();
     this.device.destroy();
-  }
-}
-
-/** A submit of about this length keeps progress and cancelling lively and stays far from any driver's watchdog. */
-const SUBMIT_MS = 40;
-
-/**
- * The least work in a submit: about 10 ms of a software adapter. On a machine that is busy otherwise a submit takes long
- * whatever is in it; without a floor that would be taken for slow work, and ever smaller submits would make it worse.
- */
-const LEAST_WORK = 5e6;
-
-/** Learns how much work the device does in SUBMIT_MS. */
-export class Pace {
-  /** Multiply-accumulates per submit; the start is 40 ms of a software adapter. */
-  budget = 20e6;
-
-  /** `work` took `ms` from submit to done. Grows at most fourfold: short submits measure latency, not speed. */
-  learn(work: number, ms: number): void {
-    const fitting = (work * SUBMIT_MS) / Math.max(ms, 0.01);
-    this.budget = Math.max(LEAST_WORK, Math.min(fitting, this.budget * 4));
   }
 }

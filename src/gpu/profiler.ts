@@ -1,6 +1,6 @@
 /** Milliseconds per dispatch: by GPU timestamps where the device has them, else by wall clock, one submit each. */
 import type { GpuContext } from "./context.ts";
-import { record, submitAlone, type Encoded } from "./record.ts";
+import { record, submitAlone, type Encoded } from "./submit.ts";
 
 export interface ProfileRow {
   readonly path: string;

@@ -1,35 +1,25 @@
 /**
- * Linear layers and convolutions. One formula (shaders/shared/gemm_finish.wgsl), four ways to it: floats or integers, each
- * direct or tiled. Weights that are only stored as integers are decoded by the float shaders.
+ * A matrix product as dispatches: what linear layers and convolutions have in common. One formula
+ * (shaders/shared/gemm_finish.wgsl), four ways to it: floats or integers, each direct or tiled. Weights that are only
+ * stored as integers are decoded by the float shaders.
  */
-import type { Activation, Conv2dOp, LinearOp, LinearPart, Tensor, Weight } from "../graph/ops.ts";
-import { activate } from "./functions.ts";
+import type { Activation, Tensor, Weight } from "../graph/ops.ts";
 import {
-  pixels,
   quads,
   spread,
   storageDefines,
   storeNumbers,
   type Bound,
+  type DeviceCaps,
   type Dispatch,
-  type Kernel,
   type KernelContext,
   type Quantization,
 } from "./kernel.ts";
-import { floatFactors, quantizationOf, quantizedFactors, quantizedWeights, storedZero } from "./quantized.ts";
+import { quantizedWeights, storedZero } from "./quantized.ts";
 import { matrix, table, vector } from "./weights.ts";
 
-const ACTIVATION_DEFINES: Record<Activation, Record<string, true>> = {
-  none: { LINEAR: true },
-  silu: { SILU: true },
-  relu: { RELU: true },
-  gelu: { GELU: true },
-  quick_gelu: { QUICK_GELU: true },
-  geglu: { LINEAR: true, GEGLU: true },
-};
-
-/** A product into some channels of y: what all four ways need to know. */
-interface Product {
+/** A product into some channels of y. */
+export interface Product {
   readonly path: string;
   readonly kind: string;
   readonly x: Tensor;
@@ -53,6 +43,15 @@ interface Product {
   readonly added: Record<string, Tensor>;
 }
 
+const ACTIVATION_DEFINES: Record<Activation, Record<string, true>> = {
+  none: { LINEAR: true },
+  silu: { SILU: true },
+  relu: { RELU: true },
+  gelu: { GELU: true },
+  quick_gelu: { QUICK_GELU: true },
+  geglu: { LINEAR: true, GEGLU: true },
+};
+
 /**
  * The tile of the tiled shaders, in pixels x channels. 64 x 64 with 128 invocations; half the rows (64 invocations) where
  * the larger tile would leave most of a big GPU idle (under 128 workgroups), or would be half empty.
@@ -67,7 +66,8 @@ const ENOUGH_WORKGROUPS = 128;
 const LEAST_STEPS = 8;
 const MOST_SLICES = 8;
 
-/** Elements (of 16 channels) of both operands that gemm_i8_tiled stages at a time. */
+/** What the tiled shaders stage of both operands at a time: quads of channels; elements (of 16 channels) in integers. */
+const STAGED_QUADS = 4;
 const STAGED_ELEMENTS = 4;
 
 /** Into how many slices an integer product's inner dimension is cut; sums of integers do not mind. */
@@ -76,7 +76,29 @@ function slicesFor(workgroups: number, steps: number): number {
   return Math.max(1, Math.min(wanted, Math.floor(steps / LEAST_STEPS), MOST_SLICES));
 }
 
-function dispatches(product: Product, context: KernelContext): Dispatch[] {
+type Bindings = Readonly<Record<string, Bound>>;
+
+/** A product as shaders take it, whichever way it is computed. */
+interface Prepared {
+  readonly isInteger: boolean;
+  /** Of the weight matrix, in whole quads; twice y's for geglu. */
+  readonly columns: number;
+  readonly shared: Pick<Dispatch, "path" | "kind" | "constants" | "numbers" | "writes" | "work">;
+  /** What is multiplied, what makes numbers of integer sums, and what is done with them at the end. */
+  readonly operands: Bindings;
+  readonly parameters: Bindings;
+  readonly end: Bindings;
+  readonly defines: Dispatch["defines"];
+  readonly endDefines: Dispatch["defines"];
+}
+
+/** One dispatch; or two, where the inner dimension is cut into slices so that there is enough to do at a time. */
+export function gemm(product: Product, context: KernelContext): Dispatch[] {
+  const prepared = prepare(product, context);
+  return context.caps.gemm === "direct" ? [direct(product, prepared)] : tiled(product, prepared, context);
+}
+
+function prepare(product: Product, context: KernelContext): Prepared {
   const { path, kind, x, x2, y, rows, n, first, taps, activation, weights, quantization, biases, bos, added } = product;
   const { caps } = context;
   const gated = activation === "geglu";
@@ -84,7 +106,6 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
   const isInteger = (quantization?.activations.length ?? 0) > 0;
   const packed = quantization && quantizedWeights(weights, quantization, gated);
   const weightType = packed ? "u32" : context.weightType;
-
   const shared = {
     path,
     kind,
@@ -104,13 +125,13 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
     writes: ["y"],
     work: rows * columns * taps * (x.shape[3] + (x2?.shape[3] ?? 0)),
   };
-  const operands: Record<string, Bound> = {
+  const operands = {
     x,
     ...(x2 && { x2 }),
     w: packed ? packed.codes : matrix(weights, context.weightType, gated),
   };
-  const parameters: Record<string, Bound> = packed ? { parameters: packed.parameters } : {};
-  const end: Record<string, Bound> = {
+  const parameters: Bindings = packed ? { parameters: packed.parameters } : {};
+  const end = {
     ...(biases.length > 0 && { bias: vector(biases, gated) }),
     ...(bos.length > 0 && { bos: table(bos) }),
     ...added,
@@ -119,8 +140,7 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
   const defines = {
     ...storageDefines(caps, { in: x.dtype, out: y.dtype, weights: weightType }),
     ...product.defines,
-    ...(quantization && quantizedDefines(quantization, isInteger, context)),
-    ...(isInteger && quantization!.channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
+    ...(quantization && quantizedDefines(quantization, isInteger, caps)),
     ...(gated && { GEGLU: true as const }),
   };
   const endDefines = {
@@ -130,30 +150,40 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
     ...(added["row_bias"] && { ROW_BIAS: true as const }),
     ...(added["residual"] && { RESIDUAL: true as const }),
   };
-  const whole = { ...shared, bindings: { ...operands, ...parameters, ...end } };
-  const shader = isInteger ? "gemm_i8" : "gemm";
-  if (caps.gemm === "direct")
-    return [
-      {
-        ...whole,
-        shader: `${shader}_direct`,
-        defines: { ...defines, ...endDefines },
-        workgroups: [Math.ceil(quads(n) / 8), Math.ceil(rows / 32), 1],
-      },
-    ];
+  return { isInteger, columns, shared, operands, parameters, end, defines, endDefines };
+}
 
+function direct(
+  { rows, n }: Product,
+  { isInteger, shared, operands, parameters, end, defines, endDefines }: Prepared,
+): Dispatch {
+  return {
+    ...shared,
+    shader: isInteger ? "gemm_i8_direct" : "gemm_direct",
+    defines: { ...defines, ...endDefines },
+    bindings: { ...operands, ...parameters, ...end },
+    workgroups: [Math.ceil(quads(n) / 8), Math.ceil(rows / 32), 1],
+  };
+}
+
+function tiled(
+  { path, rows, n, x, x2, taps }: Product,
+  { isInteger, columns, shared, operands, parameters, end, defines, endDefines }: Prepared,
+  context: KernelContext,
+): Dispatch[] {
   const tile = tileFor(rows, columns);
   const [groupsM, groupsN] = [Math.ceil(rows / tile.BM), Math.ceil(columns / tile.BN)];
-  const tiled = { ...defines, ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: 4 }) };
+  const tileDefines = { ...defines, ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: STAGED_QUADS }) };
   const isOneSum = isInteger && !("SPLIT" in defines || "GROUPED" in defines);
   const steps = taps * Math.ceil((quads(x.shape[3]) + quads(x2?.shape[3] ?? 0)) / (4 * STAGED_ELEMENTS));
   const slices = isOneSum ? slicesFor(groupsM * groupsN, steps) : 1;
   if (slices === 1)
     return [
       {
-        ...whole,
-        shader: `${shader}_tiled`,
-        defines: { ...tiled, ...endDefines },
+        ...shared,
+        shader: isInteger ? "gemm_i8_tiled" : "gemm_tiled",
+        defines: { ...tileDefines, ...endDefines },
+        bindings: { ...operands, ...parameters, ...end },
         workgroups: [groupsM, groupsN, 1],
       },
     ];
@@ -163,7 +193,7 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
     {
       ...shared,
       shader: "gemm_i8_tiled",
-      defines: { ...tiled, SLICES: slices },
+      defines: { ...tileDefines, SLICES: slices },
       bindings: { ...operands, sums, x_sums: xSums },
       writes: ["sums", "x_sums"],
       workgroups: [groupsM, groupsN, slices],
@@ -173,16 +203,16 @@ function dispatches(product: Product, context: KernelContext): Dispatch[] {
       shader: "gemm_i8_reduce",
       defines: { ...defines, ...endDefines, SLICES: slices },
       bindings: { sums, x_sums: xSums, ...parameters, ...end },
-      workgroups: spread(Math.ceil((rows * quads(n)) / 64), caps),
+      workgroups: spread(Math.ceil((rows * quads(n)) / 64), context.caps),
       work: slices * rows * columns,
     },
   ];
 }
 
 function quantizedDefines(
-  { weight, hasHalves }: Quantization,
+  { weight, channels, hasHalves }: Quantization,
   isInteger: boolean,
-  { caps }: KernelContext,
+  caps: DeviceCaps,
 ): Record<string, true> {
   const { bits, group, symmetric, range } = weight;
   return {
@@ -193,194 +223,6 @@ function quantizedDefines(
     ...(isInteger && !(bits === 8 && symmetric) && { ZERO_POINT: true as const }),
     // Only the least-squares search allows zero points between two codes, and 8 bits do not gain by it.
     ...(isInteger && range === "mse" && bits < 8 && { FRACTIONAL: true as const }),
+    ...(isInteger && channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
   };
 }
-
-/** Parts that one dispatch can compute: over the same input, in the same format. */
-function partGroups(op: LinearOp): LinearPart[][] {
-  const formatOf = ({ x, quant, bias, bos }: LinearPart): string =>
-    JSON.stringify([(x ?? op.x).id, quant, bias !== undefined, bos?.shape[0]]);
-  const groups: LinearPart[][] = [];
-  for (const part of op.parts) {
-    const last = groups.at(-1);
-    if (last && formatOf(last[0]!) === formatOf(part)) last.push(part);
-    else groups.push([part]);
-  }
-  return groups;
-}
-
-const channelsOf = (parts: readonly LinearPart[]): number =>
-  parts.reduce((sum, { weight }) => sum + weight.shape[0]!, 0);
-
-const partQuantization = (op: LinearOp, { x = op.x, quant }: LinearPart): Quantization | undefined =>
-  quant && quantizationOf(quant, { x, taps: 1, split: false });
-
-const convQuantization = ({ x, x2, kernel, quant, split = false }: Conv2dOp): Quantization | undefined =>
-  quant && quantizationOf(quant, { x, x2, taps: kernel * kernel, split });
-
-export const linear: Kernel<LinearOp> = {
-  dispatches(op, context) {
-    const { path, y, activation, residual } = op;
-    let first = 0;
-    return partGroups(op).flatMap((parts) => {
-      const { x = op.x } = parts[0]!;
-      const channels = channelsOf(parts);
-      const product: Product = {
-        // A fused layer that falls apart is reported layer by layer.
-        path: parts.length === op.parts.length ? path : parts.map((part) => part.path).join("+"),
-        kind: "linear",
-        x,
-        y,
-        rows: pixels(x),
-        n: activation === "geglu" ? channels / 2 : channels,
-        first,
-        taps: 1,
-        activation,
-        weights: parts.map(({ weight }) => weight),
-        quantization: partQuantization(op, parts[0]!),
-        biases: parts.flatMap(({ bias }) => bias ?? []),
-        bos: parts.flatMap(({ bos }) => bos ?? []),
-        defines: {},
-        constants: {},
-        added: residual ? { residual } : {},
-      };
-      first += channels;
-      return dispatches(product, context);
-    });
-  },
-
-  reference(op, { tensor, weight }) {
-    const { y, parts, activation, residual } = op;
-    const rows = pixels(op.x);
-    const k = op.x.shape[3];
-    const n = y.shape[3];
-    const columns = activation === "geglu" ? 2 * n : n;
-    const tokens = op.x.shape[1] * op.x.shape[2];
-    const before = new Float64Array(rows * columns);
-    let first = 0;
-    for (const part of parts) {
-      const { x = op.x } = part;
-      const input = tensor(x);
-      const zero = storedZero(x);
-      const quantization = partQuantization(op, part);
-      const values = weight(part.weight);
-      const w = quantization ? quantizedFactors(values, part.weight, quantization) : floatFactors(values, k);
-      const b = part.bias && weight(part.bias);
-      const bos = part.bos && weight(part.bos);
-      const count = part.weight.shape[0]!;
-      const sums = new Float64Array(w.segments);
-      for (let row = 0; row < rows; row++)
-        for (let column = 0; column < count; column++) {
-          let sum = b ? b[column]! : 0;
-          if (bos && row % tokens === 0) {
-            sum += bos[Math.min(row / tokens, part.bos!.shape[0]! - 1) * count + column]!;
-          } else {
-            sums.fill(0);
-            for (let i = 0; i < k; i++)
-              sums[w.segmentOf[i]!]! += (input[row * k + i]! - zero) * w.weights[column * k + i]!;
-            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(column, segment) * sums[segment]!;
-          }
-          before[row * columns + first + column] = sum;
-        }
-      first += count;
-    }
-    const out = new Float32Array(rows * n);
-    const add = residual && tensor(residual);
-    for (let row = 0; row < rows; row++)
-      for (let column = 0; column < n; column++) {
-        const value = before[row * columns + column]! + (add ? add[row * n + column]! : 0);
-        out[row * n + column] =
-          activation === "geglu"
-            ? value * activate("gelu", before[row * columns + n + column]!)
-            : activate(activation, value);
-      }
-    return out;
-  },
-};
-
-export const conv2d: Kernel<Conv2dOp> = {
-  dispatches(op, context) {
-    const { path, x, x2, y, kernel, stride, padding, upsample, activation, residual, rowBias } = op;
-    const [, height, width] = x.shape;
-    const [, outHeight, outWidth] = y.shape;
-    const pointwise = kernel === 1 && stride === 1 && !upsample && !x2;
-    return dispatches(
-      {
-        path,
-        kind: "conv2d",
-        x,
-        x2,
-        y,
-        rows: pixels(y),
-        n: y.shape[3],
-        first: 0,
-        taps: kernel * kernel,
-        activation,
-        weights: [op.weight],
-        quantization: convQuantization(op),
-        biases: op.bias ? [op.bias] : [],
-        bos: [],
-        defines: {
-          ...(!pointwise && { CONV: true }),
-          ...(kernel === 3 && { CONV3: true }),
-          ...(stride === 2 && { STRIDE2: true }),
-          ...(padding === "end" && { PAD_END: true }),
-          ...(upsample && { UPSAMPLE: true }),
-          ...(x2 && { SKIP: true }),
-        },
-        constants: {
-          PIXELS: outHeight * outWidth,
-          ...(!pointwise && { OW: outWidth, H: height, W: width }),
-          ...(x2 && { S4: quads(x2.shape[3]) }),
-        },
-        added: { ...(rowBias && { row_bias: rowBias }), ...(residual && { residual }) },
-      },
-      context,
-    );
-  },
-
-  reference(op, { tensor, weight }) {
-    const { x, x2, y, kernel, stride, padding, upsample, activation, residual, rowBias } = op;
-    const [batch, height, width, c1] = x.shape;
-    const [, outHeight, outWidth, n] = y.shape;
-    const c2 = x2 ? x2.shape[3] : 0;
-    const edge = padding === "end" ? 0 : (kernel - 1) / 2;
-    const [inHeight, inWidth] = upsample ? [outHeight, outWidth] : [height, width];
-    const input = tensor(x);
-    const skip = x2 && tensor(x2);
-    const [zero, skipZero] = [storedZero(x), x2 ? storedZero(x2) : 0];
-    const quantization = convQuantization(op);
-    const values = weight(op.weight);
-    const w = quantization ? quantizedFactors(values, op.weight, quantization) : floatFactors(values, c1 + c2);
-    const b = op.bias && weight(op.bias);
-    const add = residual && tensor(residual);
-    const rows = rowBias && tensor(rowBias);
-    const out = new Float32Array(batch * outHeight * outWidth * n);
-    const sums = new Float64Array(w.segments);
-    for (let image = 0; image < batch; image++)
-      for (let oy = 0; oy < outHeight; oy++)
-        for (let ox = 0; ox < outWidth; ox++)
-          for (let channel = 0; channel < n; channel++) {
-            sums.fill(0);
-            for (let ky = 0; ky < kernel; ky++)
-              for (let kx = 0; kx < kernel; kx++) {
-                let iy = oy * stride + ky - edge;
-                let ix = ox * stride + kx - edge;
-                if (iy < 0 || ix < 0 || iy >= inHeight || ix >= inWidth) continue;
-                if (upsample) [iy, ix] = [Math.floor((iy * height) / outHeight), Math.floor((ix * width) / outWidth)];
-                const pixel = (image * height + iy) * width + ix;
-                for (let c = 0; c < c1 + c2; c++)
-                  sums[w.segmentOf[c]!]! +=
-                    (c < c1 ? input[pixel * c1 + c]! - zero : skip![pixel * c2 + c - c1]! - skipZero) *
-                    w.weights[((channel * (c1 + c2) + c) * kernel + ky) * kernel + kx]!;
-              }
-            const at = ((image * outHeight + oy) * outWidth + ox) * n + channel;
-            let sum = b ? b[channel]! : 0;
-            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(channel, segment) * sums[segment]!;
-            if (rows) sum += rows[image * n + channel]!;
-            if (add) sum += add[at]!;
-            out[at] = activate(activation, sum);
-          }
-    return out;
-  },
-};

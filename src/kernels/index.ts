@@ -1,10 +1,11 @@
 /** Op kind -> kernel: the whole room behind two functions. */
 import type { Graph, Op, OpKind } from "../graph/ops.ts";
+import { quantizeActivations } from "../quant/activations.ts";
 import { attention } from "./attention.ts";
-import { conv2d, linear } from "./gemm.ts";
+import { conv2d } from "./conv2d.ts";
 import type { Dispatch, Kernel, KernelContext, TwinInputs } from "./kernel.ts";
 import { groupNorm, layerNorm } from "./norm.ts";
-import { quantizeActivations } from "../quant/activations.ts";
+import { linear } from "./linear.ts";
 import { embedding, gather, quantize, unary } from "./pointwise.ts";
 
 const KERNELS: { [K in OpKind]: Kernel<Extract<Op, { kind: K }>> } = {

@@ -32,8 +32,8 @@ export async function loadCharts(): Promise<DrawChart> {
     import("echarts/features"),
     import("echarts/renderers"),
   ]);
-  core.use([charts.ScatterChart, charts.LineChart, components.GridComponent, components.LegendComponent]);
-  core.use([components.MarkLineComponent, features.LabelLayout, renderers.SVGRenderer]);
+  core.use([charts.ScatterChart, charts.LineChart, charts.CustomChart, components.GridComponent]);
+  core.use([components.LegendComponent, components.MarkLineComponent, features.LabelLayout, renderers.SVGRenderer]);
   return ({ name, title, width, height, option, hint }) => {
     const chart = core.init(null, null, { renderer: "svg", ssr: true, width, height });
     try {

@@ -3,10 +3,15 @@ export function escape(text: string): string {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }
 
+/** What a cell says, perhaps with something smaller beside it. */
+export type Cell = string | { readonly text: string; readonly note: string };
+
 /** A table; the first column is text, the others are numbers. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[], className = ""): string {
-  const cells = (tag: "th" | "td", row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join("")}</tr>`;
+export function table(head: readonly string[], rows: readonly (readonly Cell[])[], className = ""): string {
+  const content = (cell: Cell): string =>
+    typeof cell === "string" ? escape(cell) : `${escape(cell.text)} <small>${escape(cell.note)}</small>`;
+  const cells = (tag: "th" | "td", row: readonly Cell[]): string =>
+    `<tr>${row.map((cell) => `<${tag}>${content(cell)}</${tag}>`).join("")}</tr>`;
   const body = rows.map((row) => cells("td", row)).join("\n");
   return `<div class="scroll"><table class="${className}"><thead>${cells("th", head)}</thead><tbody>\n${body}\n</tbody></table></div>`;
 }

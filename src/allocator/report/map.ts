@@ -21,6 +21,9 @@ const LABEL = 18;
 const CAPTION = 13;
 const BLOCK_GAP = 20;
 const SIDE_GAP = 44;
+/** How wide letters of block titles and of captions are on average, at most. */
+const TITLE_LETTER = 7.4;
+const LETTER = 5;
 
 interface Block {
   readonly svg: string;
@@ -92,28 +95,35 @@ export function unetMap(layers: ReadonlyMap<string, MapLayer>): string {
 
 function drawBlock(name: string, paths: readonly string[], layers: ReadonlyMap<string, MapLayer>): Block {
   const parts = [`<text class="block" x="0" y="11">${escape(name)}</text>`];
-  let x = 0;
-  let tallest = 0;
-  let before = "";
-  for (const [unit, own] of groupBy(paths, (path) => columnOf(path))) {
-    const group = unit.split(".").slice(0, 2).join(".");
-    if (before !== "" && group !== before) x += UNIT_GAP;
-    if (group !== before && group !== "") {
-      const caption = group
-        .replace("resnets.", "r")
-        .replace("attentions.", "attention ")
-        .replace(/samplers\.\d+/, "");
-      parts.push(`<text class="unit" x="${x}" y="${LABEL + 9}">${escape(caption)}</text>`);
+  const units = groupBy(groupBy(paths, columnOf), ([column]) => column.split(".").slice(0, 2).join("."));
+  const top = LABEL + (units.has("") ? 0 : CAPTION);
+  let [x, width, tallest] = [0, name.length * TITLE_LETTER, 0];
+  for (const [unit, columns] of units) {
+    const room = columns.length * STEP + UNIT_GAP;
+    const caption = captionOf(unit, room);
+    if (caption !== "") parts.push(`<text class="unit" x="${x}" y="${LABEL + 9}">${escape(caption)}</text>`);
+    for (const [column, [, own]] of columns.entries()) {
+      for (const [row, path] of own.entries())
+        parts.push(drawCell(path, x + column * STEP, top + row * STEP, layers.get(path)!));
+      tallest = Math.max(tallest, own.length);
     }
-    before = group;
-    for (const [row, path] of own.entries())
-      parts.push(drawCell(path, x, LABEL + CAPTION + row * STEP, layers.get(path)!));
-    tallest = Math.max(tallest, own.length);
-    x += STEP;
+    width = Math.max(width, x + room - UNIT_GAP - GAP, x + widthOf(caption));
+    x += Math.max(room, widthOf(caption));
   }
-  // Captions may be wider than the cells under them.
-  const width = Math.max(x - GAP, name.length * 7.4, before.startsWith("attentions") ? x : x + 14);
-  return { svg: parts.join(""), width, height: LABEL + CAPTION + tallest * STEP - GAP };
+  return { svg: parts.join(""), width, height: top + tallest * STEP - GAP };
+}
+
+/** What stands above a unit's columns, as long as there is room for it: "attention 0", "attn 0", "a0". */
+function captionOf(unit: string, room: number): string {
+  const [kind = "", index = ""] = unit.split(".");
+  const words = { resnets: ["r"], attentions: ["attention ", "attn ", "a"] }[kind];
+  if (!words) return kind.replace("samplers", "");
+  const captions = words.map((word) => `${word}${index}`);
+  return captions.find((caption) => widthOf(caption) <= room) ?? captions.at(-1)!;
+}
+
+function widthOf(caption: string): number {
+  return caption === "" ? 0 : caption.length * LETTER + GAP;
 }
 
 /** Layers of one column: a resnet, a transformer block, or what a transformer has around its blocks. */

@@ -3,9 +3,11 @@
  * UNet, the sweep with its Pareto front and the baselines, sensitivities, tables, and pictures where there are some.
  */
 import { loadCharts } from "./charts.ts";
+import { choiceSection } from "./choiceSection.ts";
 import { escape, short } from "./html.ts";
 import { format, METRIC_NAMES, widthsOf, type ReportInput, type SamplePicture } from "./input.ts";
 import { unetMap, type MapLayer } from "./map.ts";
+import { measuredTable, measuredTiles } from "./measured.ts";
 import { sensitivityCharts } from "./sensitivitySection.ts";
 import { STYLE } from "./style.ts";
 import { sweepSection } from "./sweepSection.ts";
@@ -17,7 +19,7 @@ export type { ReportInput, SamplePicture };
 
 /** The page's text. The same input gives the same page, byte for byte. */
 export async function renderReport(input: ReportInput): Promise<string> {
-  const { sensitivity, allocation, weightBits, pictures = [] } = input;
+  const { sensitivity, allocation, weightBits, pictures = [], choice } = input;
   const draw = await loadCharts();
   const name = escape(sensitivity.model || "a model");
   const charts = sensitivityCharts(input).map(
@@ -28,13 +30,14 @@ export async function renderReport(input: ReportInput): Promise<string> {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Bit-widths of ${name} at ${weightBits} bits</title><style>${STYLE}</style></head><body><main>
-<header><p class="kicker">mixdq allocate</p><h1>Bit-widths of ${name}</h1>${tiles(input)}</header>
+<header><p class="kicker">mixdq allocate</p><h1>Bit-widths of ${name}</h1>${tiles(figures(input))}${choice ? tiles(measuredTiles(choice)) : ""}</header>
 <section><h2>Bits by layer</h2>${legend(input)}
 <div class="scroll">${unetMap(mapLayers(input))}</div>
-<p class="caption">One cell a layer; a column is a resnet or a transformer block, from top to bottom as it runs (self-attention
+<p class="caption">One cell a layer; a column is a resnet (r0, r1, …) or a transformer block, from top to bottom as it runs (self-attention
 q k v out, cross-attention q k v out, feed-forward). Point at a cell for its name and numbers.</p></section>
 ${sweepSection(input, draw)}
-<section><h2>The chosen configuration</h2>${groupTable(input)}${typeTable(input)}${protectedText(input)}</section>
+${choiceSection(input, draw)}
+<section><h2>The chosen configuration</h2>${choice ? measuredTable(choice) : ""}${groupTable(input)}${typeTable(input)}${protectedText(input)}</section>
 <section><h2>Sensitivity</h2>
 <p class="caption">Each mark is one layer whose weights alone have so many bits; full marks are what was chosen. Higher is
 better.</p>
@@ -45,11 +48,11 @@ ${picturesSection(pictures)}
 `;
 }
 
-function tiles({ sensitivity, allocation, weightBits }: ReportInput): string {
+function figures({ sensitivity, allocation, weightBits }: ReportInput): [value: string, text: string][] {
   const { chosen, averageBits, programs } = allocation.weights;
   const weights = [...sensitivity.layers.values()].reduce((sum, layer) => sum + layer.weights, 0);
   const gap = Math.max(...chosen.groups.map((solution) => solution.gap));
-  const all: [value: string, text: string][] = [
+  return [
     [averageBits.toFixed(3), `bits a weight (budget ${weightBits})`],
     [
       `${((weights * averageBits) / 8e6).toFixed(1)} MB`,
@@ -62,6 +65,9 @@ function tiles({ sensitivity, allocation, weightBits }: ReportInput): string {
     ]),
     [gap === 0 ? "optimal" : `gap ${gap.toExponential(1)}`, provenBy(allocation)],
   ];
+}
+
+function tiles(all: readonly [value: string, text: string][]): string {
   return `<div class="tiles">${all
     .map(([value, text]) => `<div><b>${escape(value)}</b><span>${escape(text)}</span></div>`)
     .join("")}</div>`;

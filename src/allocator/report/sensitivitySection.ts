@@ -32,7 +32,7 @@ export function sensitivityCharts({ allocation }: ReportInput): Chart[] {
     const yAxis = isContent
       ? axis("1 − SSIM", {
           ...{ type: "log", inverse: true, min: lowest / 1.6, max: highest * 1.6, nameGap: 46 },
-          axisLabel: { color: MUTED, fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: power },
+          axisLabel: { color: MUTED, fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: tick },
         })
       : axis("dB", { type: "value", scale: true, nameGap: 46 });
 
@@ -98,6 +98,11 @@ function blockLines(paths: readonly string[], position: "start" | "end"): object
     label: { position, color: MUTED, fontSize: 10.5, distance: 7, align: "left", formatter: "{b}" },
     data: wide.map(([block, [first]]) => ({ name: block, xAxis: first! - 0.5 })),
   };
+}
+
+/** The topmost marks are of pictures that are equal, or as good as. */
+function tick(value: number): string {
+  return `${value < 1.01 * LEAST_LOSS ? "≤ " : ""}${power(value)}`;
 }
 
 /** 0.001 as 10⁻³. */

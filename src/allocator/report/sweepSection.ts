@@ -1,12 +1,12 @@
 /** The sweep of budgets and ratios, its Pareto front, and the plainer ways to choose. */
-import { axis, colorOf, INK, MUTED, type Chart, type DrawChart } from "./charts.ts";
+import { axis, colorOf, MUTED, type Chart, type DrawChart } from "./charts.ts";
 import { table } from "./html.ts";
 import { METRIC_NAMES, type ReportInput } from "./input.ts";
+import { others, ours, placeLabels, scatter } from "./marks.ts";
 import { paretoFront } from "../sweep.ts";
 
 const SIZE = { width: 560, height: 400 };
-const GRID = { left: 58, right: 24, top: 16, bottom: 46 };
-const LABEL = { show: true, formatter: "{b}", color: INK, fontSize: 11, lineHeight: 15 };
+const GRID = { left: 58, right: 24, top: 24, bottom: 46 };
 
 export function sweepSection(input: ReportInput, draw: DrawChart): string {
   const { points, allocation } = input;
@@ -17,10 +17,11 @@ export function sweepSection(input: ReportInput, draw: DrawChart): string {
   const rule = isPair
     ? " Sums of SSIM and dB cannot be added, so an allocation counts by the group that keeps less."
     : "";
+  const next = isPair && input.choice ? " Which of the front’s splits was taken, pictures decided: see below." : "";
   return `<section><h2>The sweep, its front, and plainer ways</h2>
 <div class="pair">${charts.map((chart) => `<figure>${draw(chart)}</figure>`).join("")}</div>
 <p class="caption">${points.length} ${budgets}. A group’s sum of its metric lies between what its layers have at their
-smallest and at their best widths: 0 and 100 % kept.${rule} The front is of those that no other beats with as few bits.</p>
+smallest and at their best widths: 0 and 100 % kept.${rule} The front is of those that no other beats with as few bits.${next}</p>
 ${comparison(input)}</section>`;
 }
 
@@ -40,9 +41,10 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
       ...point,
       name: `front: budget ${point.budget.toFixed(3)}, ratio ${point.ratio.toFixed(3)}`,
     })),
-    baselines,
     [{ ...chosen, name: "chosen" }],
+    baselines,
   ];
+  const place = placeLabels(SIZE)(["right"]);
   const least = points.reduce((bits, { averageBits }) => Math.min(bits, averageBits), weightBits);
   return {
     ...SIZE,
@@ -70,8 +72,11 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
           lineStyle: { color: colorOf(8), width: 1.5 },
           itemStyle: { color: colorOf(8) },
         },
-        others(baselines.map((point) => named(point.name, point))),
-        ours(named("chosen", chosen)),
+        ours(named("chosen", chosen), place),
+        others(
+          baselines.map((point) => named(point.name, point)),
+          place,
+        ),
       ],
     },
     hint: (series, index) => {
@@ -88,6 +93,7 @@ function planeChart({ points, baselines, allocation, weightBits }: ReportInput):
     objectives.map((sum, i) => percent(programs[i]!.shareOf(sum)));
   const sharesOf = (groups: readonly { objective: number }[]): number[] =>
     shares(groups.map(({ objective }) => objective));
+  const place = placeLabels(SIZE);
   const at = points.filter(({ budget }) => Math.abs(budget - weightBits) < 1e-9);
   return {
     ...SIZE,
@@ -106,38 +112,19 @@ function planeChart({ points, baselines, allocation, weightBits }: ReportInput):
           lineStyle: { color: MUTED, width: 1, opacity: 0.5 },
           itemStyle: { color: MUTED },
         },
+        // Above and to the right of the front there is nothing.
+        ours({ name: "chosen", value: sharesOf(chosen.groups) }, place(["right", "above", "left", "below"])),
         others(
           baselines.map(({ name, objectives }) => ({ name, value: shares(objectives) })),
-          "left",
+          place(["left", "right", "above", "below"]),
         ),
-        ours({ name: "chosen", value: sharesOf(chosen.groups) }),
       ],
     },
     hint: (series, index) => {
       if (series === 0) return at[index] && `ratio ${at[index].ratio.toFixed(3)}`;
-      return series === 1 ? baselines[index]?.name : "chosen";
+      return series === 1 ? "chosen" : baselines[index]?.name;
     },
   };
-}
-
-interface Mark {
-  readonly name: string;
-  readonly value: readonly number[];
-}
-
-function scatter(data: readonly Mark[], rest: object): object {
-  return { type: "scatter", data, ...rest };
-}
-
-/** The others, with their names beside them, moved apart where they would overlap. */
-function others(data: readonly Mark[], position = "right"): object {
-  const labelLayout = { moveOverlap: "shiftY" };
-  return scatter(data, { symbolSize: 7, itemStyle: { color: colorOf(2) }, label: { ...LABEL, position }, labelLayout });
-}
-
-function ours(mark: Mark): object {
-  const label = { ...LABEL, position: "right", fontWeight: 600 };
-  return scatter([mark], { symbol: "diamond", symbolSize: 14, itemStyle: { color: colorOf(8) }, label });
 }
 
 function comparison({ baselines, allocation }: ReportInput): string {

@@ -1,0 +1,83 @@
+/**
+ * Floats of 8 and 4 bits in the place of our integers (bench/minifloatRun.ts), in pictures: every row against fp16 with
+ * the same prompts and seeds.
+ *   npm run bench -- minifloat [MIXDQ_BENCH_PROMPTS=32] [MIXDQ_BENCH_CALIBRATION=32] [MIXDQ_BENCH_MODEL=models/postcard]
+ * Prompts are those in judge/ of the model: the first are drawn, the last calibrate.
+ */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { expect, test } from "vitest";
+import { calibrated, closeness, draw, presetOf } from "../e2e/outlier.ts";
+import { PRESETS } from "../src/calibration/preset.ts";
+import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { diskFiles } from "../src/cli/diskFiles.ts";
+import { loadPipeline } from "../src/pipeline.ts";
+import { JUDGE_FILES, readDescription } from "../src/quality/judge.ts";
+import type { Picture } from "../src/quality/picture.ts";
+import { readJudgedPrompts } from "../src/quality/prompts.ts";
+import { E2M1, E4M3 } from "../src/quant/minifloat.ts";
+import { drawSimulated, type Simulation } from "./minifloatRun.ts";
+
+const MODEL = process.env["MIXDQ_BENCH_MODEL"] ?? path.join(import.meta.dirname, "../models/postcard");
+const PROMPTS = Number(process.env["MIXDQ_BENCH_PROMPTS"] ?? 32);
+const CALIBRATION = Number(process.env["MIXDQ_BENCH_CALIBRATION"] ?? 32);
+
+const judgeFile = (name: keyof typeof JUDGE_FILES): string => path.join(MODEL, "judge", JUDGE_FILES[name]);
+
+const FORMATS: readonly { name: string; formats: Omit<Simulation, "calibration"> }[] = [
+  { name: "no rounding", formats: {} },
+  { name: "FP8 E4M3", formats: { weights: E4M3, inputs: E4M3 } },
+  { name: "FP4 E2M1, groups of 64; inputs FP8", formats: { weights: E2M1, group: 64, inputs: E4M3 } },
+  { name: "FP4 E2M1; inputs FP8", formats: { weights: E2M1, inputs: E4M3 } },
+];
+
+test("floats of few bits", { timeout: 2 * 3600_000 }, async () => {
+  const { attributes } = readDescription(readFileSync(judgeFile("description"), "utf8"), judgeFile("description"));
+  const all = readJudgedPrompts(readFileSync(judgeFile("prompts"), "utf8"), attributes, judgeFile("prompts"));
+  const prompts = all.slice(0, PROMPTS).map(({ prompt }) => prompt);
+  const calibrating = all.slice(-CALIBRATION).map(({ prompt }) => prompt);
+  const calibration = await calibrated(MODEL, calibrating, { bos: false });
+
+  const fp16 = await draw(MODEL, prompts);
+  const fp32 = await drawFp32(prompts);
+  const psnr = new Map<string, number>();
+  const row = (name: string, reference: readonly Picture[], pictures: readonly Picture[]): void => {
+    const figures = closeness(reference, pictures);
+    psnr.set(name, figures.psnr.value);
+    const cells = Object.entries(figures).map(
+      ([measure, { value, low, high }]) => `${measure} ${[value, low, high].map((v) => v.toFixed(4)).join(" ")}`,
+    );
+    console.log(`${path.basename(MODEL)}, ${name}: ${cells.join(", ")}`);
+  };
+  row("fp32", fp16, fp32);
+  const naive = { bos: false, split: false, protect: 0, raise: 0 };
+  for (const [precision, bits] of Object.entries(PRESETS)) {
+    const config = await presetOf(MODEL, calibration, { ...bits, ...naive });
+    row(`${precision}, neither BOS-aware nor split`, fp16, await draw(MODEL, prompts, { config }));
+  }
+  for (const { name, formats } of FORMATS) {
+    const started = performance.now();
+    const pictures = await drawSimulated(MODEL, prompts, 0, { ...formats, calibration });
+    const seconds = (performance.now() - started) / 1000 / prompts.length;
+    if (name === "no rounding") row(`${name}, against fp32`, fp32, pictures);
+    row(`${name} (${seconds.toFixed(1)} s a picture)`, fp16, pictures);
+    psnr.set(name, [...psnr.values()].at(-1)!);
+  }
+  expect(psnr.get("no rounding, against fp32")).toBeGreaterThan(60);
+  const [, fp8, fp4Groups, fp4] = FORMATS.map(({ name }) => psnr.get(name)!);
+  expect(fp8).toBeGreaterThan(fp4Groups! + 6);
+  expect(fp4Groups).toBeGreaterThan(fp4!);
+});
+
+/** As `draw`, in fp32. */
+async function drawFp32(prompts: readonly string[]): Promise<readonly Picture[]> {
+  const gpu = await requestNodeGpu("auto");
+  const pipeline = await loadPipeline({ files: await diskFiles(MODEL), precision: "fp32", gpu });
+  try {
+    const pictures: Picture[] = [];
+    for (const [seed, prompt] of prompts.entries()) pictures.push(await pipeline.generate({ prompt, seed }));
+    return pictures;
+  } finally {
+    await pipeline.dispose();
+  }
+}

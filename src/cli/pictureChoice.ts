@@ -1,0 +1,88 @@
+/** The last step of an allocation, where pictures are asked: the sweep's best are drawn, and the plainer ways with them. */
+import { allocationAt, type Allocation } from "../allocator/allocate.ts";
+import { baselines, type Baseline } from "../allocator/baselines.ts";
+import {
+  chooseByPictures,
+  contendersOf,
+  roundsOf,
+  type Choice,
+  type Contender,
+  type Trial,
+} from "../allocator/choice.ts";
+import type { SamplePicture } from "../allocator/report/report.ts";
+import type { Sensitivity } from "../allocator/sensitivity.ts";
+import type { Point } from "../allocator/sweep.ts";
+import { progressBar } from "./progressBar.ts";
+import { openTrials, type TrialOptions } from "./trials.ts";
+
+/** What there is to choose from. */
+export interface Asked {
+  readonly sensitivity: Sensitivity;
+  readonly balanced: Allocation;
+  readonly points: readonly Point[];
+  /** Bits per weight. */
+  readonly budget: number;
+  /** Of the random baselines. */
+  readonly seed: number;
+}
+
+export interface Decision {
+  readonly allocation: Allocation;
+  readonly baselines: readonly Baseline[];
+  readonly choice: Choice;
+  readonly samples: readonly SamplePicture[];
+  /** For mixdq.json. */
+  readonly provenance: Readonly<Record<string, unknown>>;
+}
+
+export async function letPicturesDecide(asked: Asked, options: TrialOptions): Promise<Decision> {
+  const { programs } = asked.balanced.weights;
+  const contenders = await contendersOf(programs, asked.points);
+  const bar = progressBar("allocate", "pictures");
+  let done = 0;
+  let total = Infinity;
+  const count = (): void => bar.show(++done, total);
+  const trials = await openTrials(options, count);
+  const rounds = roundsOf(contenders.length, trials.count);
+  const drawn = rounds.map(({ prompts }, i) => prompts - (rounds[i - 1]?.prompts ?? 0));
+  total = done + rounds.reduce((sum, round, i) => sum + round.contenders * drawn[i]!, 0);
+
+  const score = (contender: Contender, prompts: number) => trials.score(contender, prompts, count);
+  const ranked = await chooseByPictures(contenders, trials.count, score);
+  const [chosen] = ranked;
+  const allocation = await allocationAt(asked.balanced, chosen!.point);
+  const others = await baselinesOf(asked, allocation);
+  total += others.length * trials.count;
+  const plainer: Trial[] = [];
+  for (const { name, bits, averageBits, objectives } of others) {
+    const shares = objectives.map((sum, i) => programs[i]!.shareOf(sum));
+    const contender = { name, bits, averageBits, shares, point: undefined };
+    plainer.push({ ...contender, scores: await score(contender, trials.count) });
+  }
+  bar.end();
+  return {
+    allocation,
+    baselines: others,
+    choice: { trials: ranked, baselines: plainer },
+    samples: trials.samples(chosen!),
+    provenance: {
+      by: "ssim",
+      ...trials.provenance(),
+      chosen: chosen!.scores,
+      candidates: ranked.map(({ point: { budget, ratio }, averageBits, scores: { prompts, ssim, psnr } }) => ({
+        ...{ budget, ratio, averageBits, prompts },
+        ...{ ssim: ssim.value, psnr: psnr.value },
+      })),
+      baselines: plainer.map(({ name, averageBits, scores }) => ({ name, averageBits, ...scores })),
+    },
+  };
+}
+
+/** The plainer ways with as many bits. */
+export function baselinesOf(
+  { sensitivity, budget, seed }: Pick<Asked, "sensitivity" | "budget" | "seed">,
+  { weights: { programs, chosen } }: Allocation,
+): Promise<Baseline[]> {
+  const bits = new Map(chosen.groups.flatMap((group) => [...group.bits]));
+  return baselines(programs, sensitivity.layers, bits, budget, seed);
+}
