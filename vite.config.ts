@@ -63,8 +63,8 @@ function models(): Plugin {
       const target = path.join(options.dir ?? path.join(root, "dist"), "models/postcard");
       await cp(path.join(root, "models/postcard"), target, {
         recursive: true,
-        // The reference values are for tests, not for visitors.
-        filter: (source) => !path.basename(source).startsWith("reference."),
+        // What the model was made by and measured with is for developers, not for visitors.
+        filter: (source) => !/^(recipe|quantization|reference\..*)$/.test(path.basename(source)),
       });
     },
   };

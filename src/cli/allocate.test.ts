@@ -111,6 +111,26 @@ test("candidates are for both groups, unless quality has its own; 2 bits can be 
   expect(Object.values(await widths("--weight-bits", "4.5", "--no-2-bit")).flat()).not.toContain(2);
 });
 
+test("weights are quantized as they were measured; flags that say otherwise are warned of", async () => {
+  const measured = { symmetric: true, range: "minmax", group: 64 } as const;
+  writeFileSync(at("measured.json"), writeSensitivity({ ...sample, provenance: { weights: measured } }));
+  const weightsOf = async (...args: string[]): Promise<unknown> => {
+    printed.length = 0;
+    await allocate(["--sensitivity", at("measured.json"), "--out", at("mixdq.json"), "--weight-bits", "4.5", ...args]);
+    return json("mixdq.json").weights;
+  };
+  expect(await weightsOf()).toEqual(measured);
+  expect(printed.join("\n")).not.toContain("warning");
+  expect(await weightsOf("--weight-range", "mse", "--group", "none")).toEqual({
+    ...measured,
+    range: "mse",
+    group: null,
+  });
+  expect(printed.join("\n")).toContain(
+    'warning: the sensitivity is of weights with {"symmetric":true,"range":"minmax"',
+  );
+});
+
 test("the report, with pictures", async () => {
   writeFileSync(at("a red house.fp16.png"), "first");
   writeFileSync(at("a red house.quantized.png"), "second");
@@ -134,6 +154,12 @@ test.each<[string, string[]]>([
   ["--seed x", ["--weight-bits", "4.5", "--seed", "x"]],
   ["nowhere.json cannot be read", ["--weight-bits", "4.5", "--calibration", "nowhere.json"]],
   ["nowhere cannot be read", ["--weight-bits", "4.5", "--pictures", "nowhere"]],
+  ["--prompts without --calibration", ["--weight-bits", "4.5", "--prompts", "4"]],
+  ["--ratio 1 with --prompts", ["--weight-bits", "4.5", "--prompts", "4", "--ratio", "1"]],
+  ["expected no --config", ["--weight-bits", "4", "--act-bits", "16", "--prompts", "4", "--precision", "w8a8"]],
+  ["--prompts nowhere.txt", ["--weight-bits", "4.5", "--act-bits", "16", "--prompts", "nowhere.txt"]],
+  ["no such folder", ["--weight-bits", "4.5", "--act-bits", "16", "--prompts", "4", "--judge", "nowhere"]],
+  ["--group 32", ["--weight-bits", "4.5", "--group", "32"]],
   ["knows --sensitivity", ["--budget", "4"]],
 ])("%s: refused, and nothing is written", async (message, args) => {
   rmSync(at("mixdq.json"), { force: true });

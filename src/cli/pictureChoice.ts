@@ -38,14 +38,14 @@ export interface Decision {
 export async function letPicturesDecide(asked: Asked, options: TrialOptions): Promise<Decision> {
   const { programs } = asked.balanced.weights;
   const contenders = await contendersOf(programs, asked.points);
-  const bar = progressBar("allocate", "pictures");
-  let done = 0;
-  let total = Infinity;
-  const count = (): void => bar.show(++done, total);
-  const trials = await openTrials(options, count);
+  const trials = await openTrials(options);
   const rounds = roundsOf(contenders.length, trials.count);
   const drawn = rounds.map(({ prompts }, i) => prompts - (rounds[i - 1]?.prompts ?? 0));
-  total = done + rounds.reduce((sum, round, i) => sum + round.contenders * drawn[i]!, 0);
+  let total = trials.count + rounds.reduce((sum, round, i) => sum + round.contenders * drawn[i]!, 0);
+  let done = 0;
+  const bar = progressBar("allocate", "pictures");
+  const count = (): void => bar.show(++done, total);
+  await trials.begin(count);
 
   const score = (contender: Contender, prompts: number) => trials.score(contender, prompts, count);
   const ranked = await chooseByPictures(contenders, trials.count, score);

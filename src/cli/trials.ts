@@ -30,6 +30,8 @@ export interface TrialOptions {
 export interface Trials {
   /** How many prompts there are. */
   readonly count: number;
+  /** Draws FP16's pictures; everything else comes after. */
+  begin(onPicture: () => void): Promise<void>;
   /** Draws what has not been drawn yet of the first `prompts`; `onPicture` after each. */
   score(contender: Contender, prompts: number, onPicture: () => void): Promise<PictureScores>;
   /** The first of FP16's pictures beside the contender's, PNG. */
@@ -48,11 +50,15 @@ interface Drawn {
   readonly shown: Picture[];
 }
 
-/** Checks everything, then draws FP16's pictures. Throws `invalid-input`. */
-export async function openTrials(
-  { run, model: folder, judge: asked, firstSeed, configOf, ...options }: TrialOptions,
-  onPicture: () => void,
-): Promise<Trials> {
+/** Throws `invalid-input` before anything is drawn. */
+export async function openTrials({
+  run,
+  model: folder,
+  judge: asked,
+  firstSeed,
+  configOf,
+  ...options
+}: TrialOptions): Promise<Trials> {
   const files = hashedFiles(await diskFiles(folder));
   const model = await readModel(files);
   const available = await findJudge(asked, folder);
@@ -63,10 +69,7 @@ export async function openTrials(
 
   const engine = { ...run, gpu: await requestNodeGpu(run.adapter), files };
   const reference: Picture[] = [];
-  const { info } = await makePictures({ prompts, firstSeed, judge }, { ...engine, precision: "fp16" }, (picture) => {
-    reference.push(picture);
-    onPicture();
-  });
+  let adapter = "";
   const drawnOf = new Map<string, Drawn>();
   const drawn = ({ bits }: Contender): Drawn => {
     const key = JSON.stringify([...bits]);
@@ -76,6 +79,14 @@ export async function openTrials(
   };
   return {
     count: prompts.length,
+    async begin(onPicture) {
+      const task = { prompts, firstSeed, judge };
+      const { info } = await makePictures(task, { ...engine, precision: "fp16" }, (picture) => {
+        reference.push(picture);
+        onPicture();
+      });
+      adapter = info.adapter;
+    },
     async score(contender, count, onPicture) {
       const { closeness, judged, shown } = drawn(contender);
       const from = closeness.length;
@@ -109,7 +120,7 @@ export async function openTrials(
       prompts: { source: nameOf(source), count: prompts.length, ...(/^\d+$/.test(options.prompts) && { end: "last" }) },
       seeds: { first: firstSeed, last: firstSeed + prompts.length - 1 },
       comparedWith: "fp16 with the same seeds",
-      adapter: info.adapter,
+      adapter,
       ...(judge && { judge: judge.provenance }),
     }),
   };

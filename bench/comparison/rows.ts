@@ -1,0 +1,139 @@
+/** What is compared: every run of the tables, with its configuration or what is simulated. */
+import { allocate, withWidths, type AllocateOptions } from "../../src/allocator/allocate.ts";
+import { baselines } from "../../src/allocator/baselines.ts";
+import type { Sensitivity } from "../../src/allocator/sensitivity.ts";
+import type { Calibration } from "../../src/calibration/file.ts";
+import { rangesOf } from "../../src/calibration/preset.ts";
+import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig } from "../../src/quant/config.ts";
+import { E2M1, E4M3 } from "../../src/quant/minifloat.ts";
+import type { Simulation } from "../minifloatRun.ts";
+
+export interface Row {
+  /** Also the name of its data. */
+  readonly id: string;
+  readonly name: string;
+  readonly run: { readonly config: MixdqConfig } | { readonly simulation: Simulation; readonly weightBits: number };
+}
+
+/** Tables of row ids. */
+export interface Table {
+  readonly id: string;
+  readonly title: string;
+  readonly rows: readonly string[];
+}
+
+export interface Sources {
+  readonly sensitivity: Sensitivity;
+  /** Recorded without and with the text's first token. */
+  readonly aware: Calibration;
+  readonly naive: Calibration;
+  /** Written by `mixdq allocate --prompts`: by name, such as w4a8. */
+  readonly chosen: ReadonlyMap<string, MixdqConfig>;
+}
+
+const MINMAX: MixdqConfig["weights"] = { symmetric: false, range: "minmax", group: null };
+const LEAST_SQUARES: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
+
+export async function rowsOf({ sensitivity, aware, naive, chosen }: Sources): Promise<Row[]> {
+  const counts = new Map(Array.from(sensitivity.layers, ([path, { weights }]) => [path, weights]));
+  const configOf = (
+    layers: ReadonlyMap<string, LayerBits>,
+    { bos = true, split = true, weights = LEAST_SQUARES } = {},
+  ): MixdqConfig => {
+    const ranges = rangesOf(bos ? aware : naive, "minmax", split);
+    const config = { model: sensitivity.model, weights, bos, layers: attachRanges(layers, ranges), provenance: {} };
+    return { ...config, averageWeightBits: averageWeightBits(config, counts).all };
+  };
+  const uniform = (weightBits: LayerBits["weightBits"]): Map<string, LayerBits> =>
+    new Map(Array.from(counts.keys(), (path) => [path, { weightBits, actBits: 8 }]));
+
+  const at = async (weightBits: number, options: Partial<AllocateOptions> = {}) => {
+    const allocation = await allocate(sensitivity, { weightBits, ...options });
+    const { programs, chosen } = allocation.weights;
+    const bits = new Map(chosen.groups.flatMap((group) => [...group.bits]));
+    const others = await baselines(programs, sensitivity.layers, bits, weightBits, 0);
+    const other = (name: string): ReadonlyMap<string, LayerBits> =>
+      withWidths(allocation.layers, others.find((baseline) => baseline.name.startsWith(name))!.bits);
+    return { allocation, other };
+  };
+  const four = await at(4);
+  const three = await at(3);
+  const unprotected = await at(4, { protect: 0 });
+  const naively = { bos: false, split: false, weights: MINMAX };
+  const row = (id: string, name: string, config: MixdqConfig): Row => ({ id, name, run: { config } });
+  const own = (id: string, name: string): Row[] => [row(id, name, chosen.get(id)!)];
+  return [
+    row("naive-w8a8", "naive PTQ, W8A8", configOf(uniform(8), naively)),
+    row("naive-w4a8", "naive PTQ, W4A8", configOf(uniform(4), naively)),
+    row("bos-w4a8", "+ BOS-aware", configOf(uniform(4), { ...naively, bos: true })),
+    row("split-w4a8", "+ split shortcuts", configOf(uniform(4), { weights: MINMAX })),
+    row("protected-w4a8", "+ 1 % of inputs in floats", configOf(four.other("uniform"), { weights: MINMAX })),
+    row("uniform-w4a8", "+ least-squares ranges", configOf(four.other("uniform"))),
+    row("sqnr-w4a8", "+ mixed precision by SQNR alone", configOf(four.other("SQNR only"))),
+    row("balanced-w4a8", "+ metric-decoupled, groups balanced", configOf(four.allocation.layers)),
+    ...own("w4a8", "+ pictures choose (ours)"),
+    row("naive-sorting-w4a8", "naive sorting, W4A8", configOf(four.other("naive sorting"))),
+    row("random-w4a8", "random bits, W4A8", configOf(four.other("random"))),
+    row("mp-only-w4a8", "mixed precision alone, W4A8", configOf(unprotected.other("SQNR only"), naively)),
+    {
+      id: "fp8",
+      name: "FP8 (E4M3), simulated",
+      run: { weightBits: 8, simulation: { weights: E4M3, inputs: E4M3, calibration: naive } },
+    },
+    {
+      id: "fp4",
+      name: "FP4 (E2M1) weights, FP8 inputs, simulated",
+      run: { weightBits: 4, simulation: { weights: E2M1, inputs: E4M3, calibration: naive } },
+    },
+    ...own("w8a8", "ours, W8A8"),
+    ...own("w5a8", "ours, W5A8"),
+    ...own("w4a16", "ours, W4A16"),
+    ...own("w3.66a16", "ours, W3.66A16"),
+    ...own("w3a8", "ours, W3A8"),
+    row("uniform-w3a8", "uniform, W3A8", configOf(withUniform(four.allocation.layers, 3))),
+    row("naive-sorting-w3a8", "naive sorting, W3A8", configOf(three.other("naive sorting"))),
+    row("sqnr-w3a8", "mixed precision by SQNR alone, W3A8", configOf(three.other("SQNR only"))),
+  ];
+}
+
+function withUniform(
+  layers: ReadonlyMap<string, LayerBits>,
+  weightBits: LayerBits["weightBits"],
+): Map<string, LayerBits> {
+  return new Map(Array.from(layers, ([path, { actBits }]) => [path, { weightBits, actBits }]));
+}
+
+export const TABLES: readonly Table[] = [
+  {
+    id: "ablation",
+    title: "What each step adds, 4 bits a weight, 8 an input",
+    rows: [
+      ...["naive-w4a8", "bos-w4a8", "split-w4a8", "protected-w4a8", "uniform-w4a8", "sqnr-w4a8"],
+      ...["balanced-w4a8", "w4a8"],
+    ],
+  },
+  {
+    id: "comparison",
+    title: "Ours and others",
+    rows: [...["naive-w8a8", "fp8", "w8a8", "w5a8", "naive-w4a8", "fp4", "mp-only-w4a8", "w4a8", "w4a16", "w3.66a16"]],
+  },
+  {
+    id: "equal-bytes",
+    title: "At equal bytes",
+    rows: [
+      ...["w4a8", "uniform-w4a8", "naive-sorting-w4a8", "sqnr-w4a8", "random-w4a8"],
+      ...["w3a8", "uniform-w3a8", "naive-sorting-w3a8", "sqnr-w3a8"],
+    ],
+  },
+];
+
+/** Rows of a table that others are held against: the first of its bits. */
+export const AGAINST: Readonly<Record<string, string>> = {
+  "uniform-w4a8": "w4a8",
+  "naive-sorting-w4a8": "w4a8",
+  "sqnr-w4a8": "w4a8",
+  "random-w4a8": "w4a8",
+  "uniform-w3a8": "w3a8",
+  "naive-sorting-w3a8": "w3a8",
+  "sqnr-w3a8": "w3a8",
+};
