@@ -1,15 +1,17 @@
 /** The measured SSIM of every allocation that pictures were made with, by how it splits the budget. */
-import { axis, colorOf, INK, MUTED, type Chart } from "./charts.ts";
-import { METRIC_NAMES, type ReportInput } from "./input.ts";
+import { axis, colorOf, INK, type Chart } from "./charts.ts";
+import { RANGE_NAMES, type ReportInput } from "./input.ts";
 import { others, ours, placeLabels, scatter } from "./marks.ts";
+import { ssimScale } from "./ssimScale.ts";
 import type { Choice, Contender, Trial } from "../choice.ts";
 import type { GroupProgram } from "../groups.ts";
 
 const SIZE = { width: 1140, height: 380 };
 const GRID = { left: 70, right: 24, top: 20, bottom: 46 };
 const WHISKER = 3;
+const SIDES = ["right", "left", "above", "below"] as const;
 /** The palest mark. */
-const PALEST = 0.25;
+const PALEST = 0.3;
 
 export function choiceChart({ allocation }: ReportInput, { trials, baselines }: Choice): Chart {
   const { programs } = allocation.weights;
@@ -24,7 +26,7 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
   });
   const opacity = (trial: Trial): number => opacityOf(trial, chosen);
   const strokes = [colorOf(8), ...candidates.map(() => INK), ...baselines.map(() => colorOf(2))];
-  const place = placeLabels(SIZE);
+  const place = placeLabels(SIZE, GRID);
   return {
     ...SIZE,
     name: "choice",
@@ -34,8 +36,8 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
       xAxis: axis(
         isPair
           ? "bits of content layers over bits of quality layers"
-          : `${METRIC_NAMES[programs[0]!.group]} range kept (%)`,
-        { type: "value", scale: true, nameGap: 30 },
+          : `${RANGE_NAMES[programs[0]!.metric]} range kept (%)`,
+        { type: "value", scale: true, nameGap: 30, ...(isPair && roundRange(all.map(across))) },
       ),
       yAxis: axis("SSIM against FP16", { type: "value", nameGap: 50, ...scale.axis }),
       series: [
@@ -46,14 +48,15 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
           renderItem: ({ dataIndex }: { dataIndex: number }, api: WhiskerApi) => {
             const [[x, low], [, high]] = [1, 2].map((end) => api.coord([api.value(0), api.value(end)])) as Pixel[];
             const ends = [low, high].map((y) => `M${x - WHISKER} ${y}h${2 * WHISKER}`).join("");
+            place.avoid({ x: x - WHISKER, y: high, width: 2 * WHISKER, height: low - high });
             const style = { fill: "none", stroke: strokes[dataIndex], lineWidth: 1, opacity: opacity(all[dataIndex]!) };
             return { type: "path", shape: { pathData: `${ends}M${x} ${low}V${high}` }, style };
           },
         },
-        ours(mark(chosen, "chosen"), place(["right", "above", "left", "below"])),
+        ours(mark(chosen, "chosen"), place.beside(SIDES)),
         others(
           baselines.map((trial) => mark(trial)),
-          place(["right", "left"]),
+          place.beside(SIDES),
         ),
         scatter(
           candidates.map((trial) => ({ ...mark(trial), itemStyle: { color: INK, opacity: opacity(trial) } })),
@@ -77,7 +80,18 @@ interface WhiskerApi {
 
 /** Fewer pictures are paler; against the chosen one, which was drawn for all prompts. */
 export function opacityOf({ scores }: Trial, chosen: Trial): number {
-  return Math.max(PALEST, scores.prompts / chosen.scores.prompts);
+  return Number(Math.max(PALEST, (scores.prompts / chosen.scores.prompts) ** 0.7).toFixed(2));
+}
+
+const STEPS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+const MOST_STEPS = 12;
+
+/** Out to whole steps, with some room for marks. (ECharts' own begins at 0.2 for 0.43.) */
+function roundRange(values: readonly number[]): { min: number; max: number; interval: number } {
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const interval = STEPS.find((step) => (most - least) / step <= MOST_STEPS) ?? most - least;
+  const inSteps = (count: number): number => Number((count * interval).toFixed(2));
+  return { min: inSteps(Math.floor(least / interval - 0.2)), max: inSteps(Math.ceil(most / interval + 0.2)), interval };
 }
 
 /** Content's average bits over quality's, float weights counted with 16. */
@@ -104,43 +118,3 @@ function hintOf(
 }
 
 const ends = ({ scores: { ssim } }: Trial): [low: number, high: number] => [ssim.low, ssim.high];
-
-interface Scale {
-  /** Where on the axis an SSIM is. */
-  at(ssim: number): number;
-  readonly axis: object;
-}
-
-/** Losses that differ by more are shown by their logarithm. */
-const STRETCH_FROM = 4;
-const TICKS = [[7, 5, 3, 2, 1], [5, 2, 1], [1]];
-const MOST_TICKS = 9;
-
-/**
- * What matters between 0.99 and 0.98 would be lost beside a baseline at 0.6: where the losses, 1 - SSIM, differ that much,
- * the axis is logarithmic in them, with SSIM at its ticks.
- */
-function ssimScale(trials: readonly Trial[]): Scale {
-  const loss = (ssim: number): number => 1 - ssim;
-  const values = trials.map(({ scores }) => loss(scores.ssim.value)).filter((value) => value > 0);
-  const most = Math.max(...trials.map(({ scores }) => loss(scores.ssim.low)));
-  // An interval that reaches 1 has no end on a logarithmic axis: it is cut where it is clear of all values.
-  const cut = Math.min(...values) / STRETCH_FROM;
-  const least = Math.max(cut, Math.min(...trials.map(({ scores }) => loss(scores.ssim.high))));
-  if (!(most > STRETCH_FROM * least)) return { at: (ssim) => ssim, axis: { scale: true } };
-  const at = (ssim: number): number => -Math.log10(Math.max(loss(ssim), least));
-  const [min, max] = [at(1 - 1.15 * most), at(1 - least) + 0.05];
-  const ticks = TICKS.map((digits) =>
-    [0, 1, 2, 3, 4, 5, 6]
-      .flatMap((power) => digits.map((digit) => Number((1 - digit / 10 ** power).toFixed(power))))
-      .filter((ssim) => ssim < 1 && loss(ssim) > least && at(ssim) >= min && at(ssim) <= max),
-  );
-  const chosen = ticks.find((list) => list.length <= MOST_TICKS) ?? ticks.at(-1)!;
-  const labels = new Map(chosen.map((ssim) => [at(ssim).toFixed(6), `${ssim}`]));
-  const customValues = chosen.map(at);
-  const formatter = (value: number): string => labels.get(value.toFixed(6)) ?? "";
-  return {
-    at,
-    axis: { min, max, axisTick: { customValues }, axisLabel: { color: MUTED, fontSize: 11, customValues, formatter } },
-  };
-}

@@ -53,6 +53,6 @@ function trialTable({ trials, baselines }: Choice): string {
       `${scores.prompts}`,
       ...measures.map((measure) => cellOf(scores, measure)),
     ]),
-    "compared",
+    "compared measured",
   );
 }

@@ -2,6 +2,7 @@
 import type { Allocation } from "../allocate.ts";
 import type { Baseline } from "../baselines.ts";
 import type { Choice } from "../choice.ts";
+import type { Metric } from "../groups.ts";
 import type { Group, Sensitivity } from "../sensitivity.ts";
 import type { Point } from "../sweep.ts";
 
@@ -25,6 +26,19 @@ export interface ReportInput {
 }
 
 export const METRIC_NAMES: Readonly<Record<Group, string>> = { content: "SSIM", quality: "SQNR (dB)" };
+
+/** What is summed over a group's layers, and what its range is called. */
+export const SUM_NAMES: Readonly<Record<Metric, string>> = {
+  ssim: METRIC_NAMES.content,
+  sqnr: METRIC_NAMES.quality,
+  noise: "−noise/signal",
+};
+export const RANGE_NAMES: Readonly<Record<Metric, string>> = { ssim: "SSIM", sqnr: "SQNR", noise: "noise" };
+
+/** Such a sum with the digits that matter. */
+export function formatSum(metric: Metric, sum: number): string {
+  return metric === "noise" ? sum.toExponential(3) : sum.toFixed(metric === "ssim" ? 5 : 1);
+}
 
 /** A layer's metric with the digits that matter. */
 export function format(group: Group, value: number): string {

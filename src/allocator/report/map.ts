@@ -88,7 +88,7 @@ export function unetMap(layers: ReadonlyMap<string, MapLayer>): string {
   // Neither unreadable on a phone nor giant for a small model.
   const size = `min-width:${Math.round(0.75 * width)}px;max-width:${Math.round(1.25 * width)}px`;
   return (
-    `<svg class="map" viewBox="-2 0 ${Math.ceil(width) + 4} ${Math.ceil(y - BLOCK_GAP)}" style="${size}" role="img" ` +
+    `<svg class="map" viewBox="-2 0 ${Math.ceil(width) + 4} ${Math.ceil(y - BLOCK_GAP) + 2}" style="${size}" role="img" ` +
     `aria-label="Bits of every layer of the UNet">${parts.join("\n")}</svg>`
   );
 }

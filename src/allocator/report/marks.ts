@@ -15,7 +15,11 @@ interface Box {
   readonly height: number;
 }
 
-export type PlaceLabels = (sides: readonly Side[]) => (label: { rect: Box; labelRect: Box }) => object;
+export interface Places {
+  avoid(box: Box): void;
+  /** For `labelLayout`. */
+  beside(sides: readonly Side[]): (label: { rect: Box; labelRect: Box }) => object;
+}
 
 const FONT = { color: INK, fontSize: 11, lineHeight: 15 };
 /** What the card's colour around letters keeps legible on top of other marks. */
@@ -25,6 +29,7 @@ const LABEL = { show: true, formatter: ({ name }: Mark) => name, ...FONT, ...HAL
 const DISTANCE = 5;
 /** ECharts without a canvas guesses how wide letters are; some system fonts are wider. */
 const SLACK = 1.2;
+const LINES_OFF = [0, 1, 2, 3, 4, 5];
 
 export function scatter(data: readonly Mark[], rest: object): object {
   return { type: "scatter", data, ...rest };
@@ -49,36 +54,54 @@ export function ours(mark: Mark, labelLayout: object): object {
 }
 
 /**
- * For one chart: labels, in the order of its series, take the first of `sides` of their mark that is on the chart and
- * free of earlier labels and marks, else one further up or down. (ECharts' own `moveOverlap` does nothing to labels that
- * are attached to marks.)
+ * For one chart: each label, in the order of the series, takes the first of `sides` of its mark that is within the chart’s
+ * axes and free of earlier labels, of their marks, and of what is to be avoided; else one some lines further off.
+ * (ECharts' own `moveOverlap` does nothing to labels that are attached to marks.)
  */
-export function placeLabels({ width, height }: Pick<Chart, "width" | "height">): PlaceLabels {
+export function placeLabels(
+  chart: Pick<Chart, "width" | "height">,
+  axes: { readonly left: number; readonly bottom: number },
+): Places {
+  const floor = chart.height - axes.bottom + FONT.lineHeight / 2;
   const taken: Box[] = [];
-  const isFree = (box: Box): boolean =>
-    box.x >= 0 &&
+  const isFree = ({ box }: Place): boolean =>
+    box.x >= axes.left &&
     box.y >= 0 &&
-    box.x + box.width <= width &&
-    box.y + box.height <= height &&
+    box.x + box.width <= chart.width &&
+    box.y + box.height <= floor &&
     !taken.some((other) => overlap(box, other));
-  return (sides) =>
-    ({ rect, labelRect }) => {
-      const size = { width: SLACK * labelRect.width, height: FONT.lineHeight };
-      const beside = sides.map((side) => boxAt(side, rect, size));
-      const shifted = [1, -1, 2, -2, 3, -3].map((lines) => ({ ...beside[0]!, y: beside[0]!.y + lines * size.height }));
-      const box = [...beside, ...shifted].find(isFree) ?? beside[0]!;
-      taken.push(rect, box);
-      return { x: box.x, y: box.y + box.height / 2, align: "left", verticalAlign: "middle" };
-    };
+  return {
+    avoid: (box) => taken.push(box),
+    beside:
+      (sides) =>
+      ({ rect, labelRect }) => {
+        const width = SLACK * labelRect.width;
+        const places = LINES_OFF.flatMap((lines) => sides.flatMap((side) => placesAt(side, rect, width, lines)));
+        const { box, align } = places.find(isFree) ?? places[0]!;
+        taken.push(rect, box);
+        const x = { left: box.x, center: box.x + width / 2, right: box.x + width }[align];
+        return { x, y: box.y + box.height / 2, align, verticalAlign: "middle" };
+      },
+  };
 }
 
-function boxAt(side: Side, mark: Box, { width, height }: Pick<Box, "width" | "height">): Box {
-  const [centerX, centerY] = [mark.x + mark.width / 2, mark.y + mark.height / 2];
-  const x = { right: mark.x + mark.width + DISTANCE, left: mark.x - DISTANCE - width };
-  const y = { above: mark.y - DISTANCE - height, below: mark.y + mark.height + DISTANCE };
-  return side === "right" || side === "left"
-    ? { x: x[side], y: centerY - height / 2, width, height }
-    : { x: centerX - width / 2, y: y[side], width, height };
+interface Place {
+  readonly box: Box;
+  readonly align: "left" | "center" | "right";
+}
+
+function placesAt(side: Side, mark: Box, width: number, lines: number): Place[] {
+  const height = FONT.lineHeight;
+  const [centerX, top] = [mark.x + mark.width / 2, mark.y + mark.height / 2 - height / 2];
+  const off = lines * height;
+  const place = (align: Place["align"], x: number, y: number): Place => ({ align, box: { x, y, width, height } });
+  if (side === "above") return [place("center", centerX - width / 2, mark.y - DISTANCE - height - off)];
+  if (side === "below") return [place("center", centerX - width / 2, mark.y + mark.height + DISTANCE + off)];
+  const [align, x] =
+    side === "right"
+      ? (["left", mark.x + mark.width + DISTANCE] as const)
+      : (["right", mark.x - DISTANCE - width] as const);
+  return (off === 0 ? [0] : [off, -off]).map((by) => place(align, x, top + by));
 }
 
 function overlap(a: Box, b: Box): boolean {

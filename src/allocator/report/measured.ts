@@ -35,7 +35,7 @@ export function cellOf(scores: PictureScores, { figure, digits }: Measure): Cell
 export function measuredTiles({ trials }: Choice): [value: string, text: string][] {
   const { scores } = trials[0]!;
   const words: Partial<Record<Figure, { unit: string; text: string }>> = {
-    ssim: { unit: "", text: `SSIM against FP16, mean of ${scores.prompts} pictures` },
+    ssim: { unit: "", text: `SSIM against FP16, ${scores.prompts} pictures` },
     psnr: { unit: " dB", text: "PSNR against FP16" },
     alignment: { unit: "", text: "alignment with the prompts" },
   };

@@ -5,7 +5,7 @@
 import { loadCharts } from "./charts.ts";
 import { choiceSection } from "./choiceSection.ts";
 import { escape, short } from "./html.ts";
-import { format, METRIC_NAMES, widthsOf, type ReportInput, type SamplePicture } from "./input.ts";
+import { format, METRIC_NAMES, RANGE_NAMES, widthsOf, type ReportInput, type SamplePicture } from "./input.ts";
 import { unetMap, type MapLayer } from "./map.ts";
 import { measuredTable, measuredTiles } from "./measured.ts";
 import { sensitivityCharts } from "./sensitivitySection.ts";
@@ -61,7 +61,7 @@ function figures({ sensitivity, allocation, weightBits }: ReportInput): [value: 
     [`${allocation.layers.size} of ${sensitivity.layers.size}`, "layers in integers"],
     ...chosen.groups.map(({ group, objective }, i): [string, string] => [
       `${(100 * programs[i]!.shareOf(objective)).toFixed(1)} %`,
-      `of ${group}’s ${METRIC_OF[group].toUpperCase()} range kept`,
+      `of ${group}’s ${RANGE_NAMES[programs[i]!.metric]} range kept`,
     ]),
     [gap === 0 ? "optimal" : `gap ${gap.toExponential(1)}`, provenBy(allocation)],
   ];

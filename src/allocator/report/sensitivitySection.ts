@@ -2,7 +2,7 @@
 import { axis, colorOf, INK, LINE, MUTED, type Chart } from "./charts.ts";
 import { format, METRIC_NAMES, type ReportInput } from "./input.ts";
 import { groupBy, inNetworkOrder, placeOf } from "./place.ts";
-import type { Group } from "../sensitivity.ts";
+import { METRIC_OF, type Group } from "../sensitivity.ts";
 
 const GROUP_TEXT: Readonly<Record<Group, string>> = {
   content: "Content layers (cross-attention and feed-forward), by the picture’s SSIM",
@@ -16,10 +16,12 @@ const LEAST_LOSS = 1e-7;
 const SLOT = 0.26;
 const SPREAD = 0.2;
 
-export function sensitivityCharts({ allocation }: ReportInput): Chart[] {
+export function sensitivityCharts({ sensitivity, allocation }: ReportInput): Chart[] {
   return allocation.weights.programs.flatMap(({ group, candidates }) => {
     if (candidates.length === 0) return [];
-    const values = new Map(candidates.map((layer) => [layer.path, layer.values]));
+    const values = new Map(
+      candidates.map(({ path }) => [path, sensitivity.layers.get(path)!.weight.get(METRIC_OF[group])!]),
+    );
     const paths = inNetworkOrder(values.keys());
     const widths = [...candidates[0]!.values.keys()].sort((a, b) => a - b);
     const isContent = group === "content";

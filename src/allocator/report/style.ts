@@ -17,7 +17,7 @@ section{background:var(--card);border:1px solid var(--line);border-radius:14px;p
 .tiles+.tiles{margin-top:12px}
 .tiles b{display:block;font-size:21px;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
 .tiles span{color:var(--muted);font-size:12.5px;line-height:1.35;display:block}
-.keys{display:flex;flex-wrap:wrap;gap:18px;margin:0 0 14px;font-size:13px;color:var(--muted)}
+.keys{display:flex;flex-wrap:wrap;gap:6px 18px;margin:0 0 14px;font-size:13px;color:var(--muted)}
 .key{display:inline-flex;align-items:center;gap:7px}
 .key i{width:13px;height:13px;border-radius:3px;display:inline-block;position:relative}
 ${[2, 3, 4, 8, 16].map((bits) => `.key.b${bits} i{background:var(--b${bits})}.cell.b${bits} rect{fill:var(--b${bits})}`).join("\n")}
@@ -48,8 +48,9 @@ code{font-size:12px}
 .pictures img{width:100%;border-radius:6px;display:block}
 figcaption{color:var(--muted);font-size:13px;margin-top:6px}
 footer{color:var(--muted);font-size:13px}
+@media (max-width:600px){main{padding:24px 12px 40px}section{padding:18px 16px}}
 @media print{
 body{background:none;font-size:13px}main{padding:0}section{padding:12px 14px}tr,figure,h2,h3,.tiles div{break-inside:avoid}h2,h3{break-after:avoid}
-.scroll,figure{overflow:visible}svg{min-width:0!important}table{font-size:9.5px}th,td small{font-size:8.5px}th,td{padding:3px 6px 3px 0}
+.scroll,figure{overflow:visible}svg{min-width:0!important}.pair{grid-template-columns:1fr 1fr}table{font-size:9.5px}th,td small{font-size:8.5px}th,td{padding:3px 6px 3px 0}.measured{font-size:8.5px}.measured th,.measured small{font-size:8px;margin-left:1px}
 .key i{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 `;

@@ -1,7 +1,7 @@
 /** The sweep of budgets and ratios, its Pareto front, and the plainer ways to choose. */
 import { axis, colorOf, MUTED, type Chart, type DrawChart } from "./charts.ts";
 import { table } from "./html.ts";
-import { METRIC_NAMES, type ReportInput } from "./input.ts";
+import { formatSum, RANGE_NAMES, SUM_NAMES, type ReportInput } from "./input.ts";
 import { others, ours, placeLabels, scatter } from "./marks.ts";
 import { paretoFront } from "../sweep.ts";
 
@@ -44,8 +44,9 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
     [{ ...chosen, name: "chosen" }],
     baselines,
   ];
-  const place = placeLabels(SIZE)(["right"]);
-  const least = points.reduce((bits, { averageBits }) => Math.min(bits, averageBits), weightBits);
+  const place = placeLabels(SIZE, GRID).beside(["right"]);
+  // Baselines may be well below the budget: no wider uniform width may fit.
+  const least = sets.flat().reduce((bits, { averageBits }) => Math.min(bits, averageBits), weightBits);
   return {
     ...SIZE,
     name: "sweep",
@@ -89,11 +90,12 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
 /** What both groups keep, at the budget itself. */
 function planeChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
   const { chosen, programs } = allocation.weights;
+  const ranges = programs.map(({ metric }) => RANGE_NAMES[metric]);
   const shares = (objectives: readonly number[]): number[] =>
     objectives.map((sum, i) => percent(programs[i]!.shareOf(sum)));
   const sharesOf = (groups: readonly { objective: number }[]): number[] =>
     shares(groups.map(({ objective }) => objective));
-  const place = placeLabels(SIZE);
+  const place = placeLabels(SIZE, GRID);
   const at = points.filter(({ budget }) => Math.abs(budget - weightBits) < 1e-9);
   return {
     ...SIZE,
@@ -101,8 +103,8 @@ function planeChart({ points, baselines, allocation, weightBits }: ReportInput):
     title: "Content against quality, at the budget",
     option: {
       grid: GRID,
-      xAxis: axis("SSIM range kept by content (%)", { type: "value", scale: true, nameGap: 30 }),
-      yAxis: axis("SQNR range kept by quality (%)", { type: "value", scale: true, nameGap: 40 }),
+      xAxis: axis(`${ranges[0]} range kept by content (%)`, { type: "value", scale: true, nameGap: 30 }),
+      yAxis: axis(`${ranges[1]} range kept by quality (%)`, { type: "value", scale: true, nameGap: 40 }),
       series: [
         {
           type: "line",
@@ -113,10 +115,10 @@ function planeChart({ points, baselines, allocation, weightBits }: ReportInput):
           itemStyle: { color: MUTED },
         },
         // Above and to the right of the front there is nothing.
-        ours({ name: "chosen", value: sharesOf(chosen.groups) }, place(["right", "above", "left", "below"])),
+        ours({ name: "chosen", value: sharesOf(chosen.groups) }, place.beside(["right", "above", "left", "below"])),
         others(
           baselines.map(({ name, objectives }) => ({ name, value: shares(objectives) })),
-          place(["left", "right", "above", "below"]),
+          place.beside(["left", "right", "above", "below"]),
         ),
       ],
     },
@@ -134,11 +136,11 @@ function comparison({ baselines, allocation }: ReportInput): string {
     ...baselines,
   ];
   return table(
-    ["", "bits", ...programs.map(({ group }) => `sum of ${METRIC_NAMES[group]}`), "kept (%)"],
+    ["", "bits", ...programs.map(({ metric }) => `sum of ${SUM_NAMES[metric]}`), "kept (%)"],
     rows.map(({ name, averageBits, score, objectives }) => [
       name,
       averageBits.toFixed(4),
-      ...objectives.map((sum, i) => sum.toFixed(programs[i]!.group === "content" ? 4 : 1)),
+      ...objectives.map((sum, i) => formatSum(programs[i]!.metric, sum)),
       percent(score).toFixed(1),
     ]),
     "compared",

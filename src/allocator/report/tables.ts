@@ -1,6 +1,6 @@
 /** The chosen configuration in numbers: by group, and by type of layer. */
 import { escape, short, table } from "./html.ts";
-import { format, METRIC_NAMES, widthsOf, type ReportInput } from "./input.ts";
+import { format, formatSum, SUM_NAMES, widthsOf, type ReportInput } from "./input.ts";
 import { groupBy, inNetworkOrder, placeOf } from "./place.ts";
 import { METRIC_OF } from "../sensitivity.ts";
 
@@ -12,11 +12,11 @@ export function groupTable({ allocation }: ReportInput): string {
       group,
       `${programs[i]!.candidates.length}`,
       short(programs[i]!.elements),
-      METRIC_NAMES[group],
+      SUM_NAMES[programs[i]!.metric],
       budget.toFixed(4),
       averageBits.toFixed(4),
-      objective.toFixed(5),
-      bound.toFixed(5),
+      formatSum(programs[i]!.metric, objective),
+      formatSum(programs[i]!.metric, bound),
       gap === 0 ? "0" : gap.toExponential(1),
     ]),
   );
