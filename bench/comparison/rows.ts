@@ -34,6 +34,9 @@ export interface Sources {
 const MINMAX: MixdqConfig["weights"] = { symmetric: false, range: "minmax", group: null };
 const LEAST_SQUARES: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
 
+/** Wider than the paper's choice of 2, 4 and 8 bits, and 4 and 8 for quality layers. */
+const ALL_WIDTHS = { candidates: { content: [2, 3, 4, 8], quality: [2, 3, 4, 8] } };
+
 export async function rowsOf({ sensitivity, aware, naive, chosen }: Sources): Promise<Row[]> {
   const counts = new Map(Array.from(sensitivity.layers, ([path, { weights }]) => [path, weights]));
   const configOf = (
@@ -57,7 +60,9 @@ export async function rowsOf({ sensitivity, aware, naive, chosen }: Sources): Pr
     return { allocation, other };
   };
   const four = await at(4);
-  const three = await at(3);
+  const wide = await at(4, ALL_WIDTHS);
+  const three = await at(3, ALL_WIDTHS);
+  const joint = await allocate(asOneGroup(sensitivity), { weightBits: 4, sum: "noise", ...ALL_WIDTHS, certify: false });
   const unprotected = await at(4, { protect: 0 });
   const naively = { bos: false, split: false, weights: MINMAX };
   const row = (id: string, name: string, config: MixdqConfig): Row => ({ id, name, run: { config } });
@@ -71,9 +76,11 @@ export async function rowsOf({ sensitivity, aware, naive, chosen }: Sources): Pr
     row("uniform-w4a8", "+ least-squares ranges", configOf(four.other("uniform"))),
     row("sqnr-w4a8", "+ mixed precision by SQNR alone", configOf(four.other("SQNR only"))),
     row("balanced-w4a8", "+ metric-decoupled, groups balanced", configOf(four.allocation.layers)),
-    ...own("w4a8", "+ pictures choose (ours)"),
-    row("naive-sorting-w4a8", "naive sorting, W4A8", configOf(four.other("naive sorting"))),
-    row("random-w4a8", "random bits, W4A8", configOf(four.other("random"))),
+    ...own("paper-w4a8", "+ pictures choose the groups' budgets"),
+    row("joint-w4a8", "noise instead of decibels, 2, 3, 4 or 8 bits, one group", configOf(joint.layers)),
+    ...own("w4a8", "ours, W4A8"),
+    row("naive-sorting-w4a8", "naive sorting, W4A8", configOf(wide.other("naive sorting"))),
+    row("random-w4a8", "random bits, W4A8", configOf(wide.other("random"))),
     row("mp-only-w4a8", "mixed precision alone, W4A8", configOf(unprotected.other("SQNR only"), naively)),
     {
       id: "fp8",
@@ -103,13 +110,19 @@ function withUniform(
   return new Map(Array.from(layers, ([path, { actBits }]) => [path, { weightBits, actBits }]));
 }
 
+/** No decoupling: all layers judged by the SQNR of the UNet's output. */
+function asOneGroup(sensitivity: Sensitivity): Sensitivity {
+  const layers = Array.from(sensitivity.layers, ([path, layer]) => [path, { ...layer, group: "quality" }] as const);
+  return { ...sensitivity, layers: new Map(layers) };
+}
+
 export const TABLES: readonly Table[] = [
   {
     id: "ablation",
     title: "What each step adds, 4 bits a weight, 8 an input",
     rows: [
       ...["naive-w4a8", "bos-w4a8", "split-w4a8", "protected-w4a8", "uniform-w4a8", "sqnr-w4a8"],
-      ...["balanced-w4a8", "w4a8"],
+      ...["balanced-w4a8", "paper-w4a8", "joint-w4a8", "w4a8"],
     ],
   },
   {
@@ -121,7 +134,7 @@ export const TABLES: readonly Table[] = [
     id: "equal-bytes",
     title: "At equal bytes",
     rows: [
-      ...["w4a8", "uniform-w4a8", "naive-sorting-w4a8", "sqnr-w4a8", "random-w4a8"],
+      ...["w4a8", "uniform-w4a8", "naive-sorting-w4a8", "sqnr-w4a8", "paper-w4a8", "random-w4a8"],
       ...["w3a8", "uniform-w3a8", "naive-sorting-w3a8", "sqnr-w3a8"],
     ],
   },
@@ -132,6 +145,7 @@ export const AGAINST: Readonly<Record<string, string>> = {
   "uniform-w4a8": "w4a8",
   "naive-sorting-w4a8": "w4a8",
   "sqnr-w4a8": "w4a8",
+  "paper-w4a8": "w4a8",
   "random-w4a8": "w4a8",
   "uniform-w3a8": "w3a8",
   "naive-sorting-w3a8": "w3a8",
