@@ -50,6 +50,35 @@ test("both groups: within the budget, the sums are what they are said to be, by 
   expect([...allocation.layers.keys()]).toEqual([...SAMPLE.layers.keys()].sort());
 });
 
+test("summed as noise: the least that the budget allows, by search over all of few layers; less than dB leave", async () => {
+  const noise = (layers: Allocation["layers"]): number =>
+    [...layers].reduce((sum, [path, { weightBits }]) => {
+      const layer = SAMPLE.layers.get(path)!;
+      return layer.group === "quality" ? sum + 10 ** (-layer.weight.get("sqnr")!.get(weightBits)! / 10) : sum;
+    }, 0);
+  const ratio = 0.8;
+  const byNoise = await allocate(SAMPLE, { weightBits: 4.5, sum: "noise", ratio });
+  const byDecibels = await allocate(SAMPLE, quick({ weightBits: 4.5, ratio }));
+  expect(byNoise.weights.programs.map(({ metric }) => metric)).toEqual(["ssim", "noise"]);
+  expect(byNoise.weights.chosen.groups[1]!.objective).toBeCloseTo(-noise(byNoise.layers), 12);
+  expect(byNoise.weights.certified.get("quality")).toMatch(/^HiGHS/);
+  expect(noise(byNoise.layers)).toBeLessThan(0.99 * noise(byDecibels.layers));
+
+  const few: Sensitivity = { ...SAMPLE, layers: new Map([...onlyGroup(SAMPLE, "quality").layers].slice(0, 8)) };
+  const candidates = { content: [2, 4, 8], quality: [2, 4, 8] };
+  const { layers } = await allocate(few, quick({ weightBits: 4, sum: "noise", candidates, protect: 0 }));
+  const paths = [...few.layers.keys()];
+  const total = [...few.layers.values()].reduce((sum, { weights }) => sum + weights, 0);
+  let least = Infinity;
+  for (let code = 0; code < 3 ** paths.length; code++) {
+    const bits = paths.map((_, i) => [2, 4, 8][Math.floor(code / 3 ** i) % 3]!);
+    const cost = bits.reduce((sum, width, i) => sum + width * few.layers.get(paths[i]!)!.weights, 0);
+    if (cost > 4 * total) continue;
+    least = Math.min(least, noise(new Map(paths.map((path, i) => [path, { weightBits: bits[i] as 4, actBits: 8 }]))));
+  }
+  expect(noise(layers)).toBeCloseTo(least, 12);
+});
+
 test("a file of one group has the budget to itself", async () => {
   for (const group of ["content", "quality"] as const) {
     const alone = onlyGroup(SAMPLE, group);

@@ -4,8 +4,16 @@
  */
 import { MixdqError } from "../errors.ts";
 import type { ConfigActBits, ConfigWeightBits, LayerBits } from "../quant/config.ts";
-import { makeGroupProgram, type Candidate, type GroupProgram } from "./groups.ts";
-import { byPath, GROUPS, valueAt, type Group, type LayerSensitivity, type Sensitivity } from "./sensitivity.ts";
+import { makeGroupProgram, type Candidate, type GroupProgram, type Metric } from "./groups.ts";
+import {
+  byPath,
+  GROUPS,
+  METRIC_OF,
+  valueAt,
+  type Group,
+  type LayerSensitivity,
+  type Sensitivity,
+} from "./sensitivity.ts";
 import { balancedRatio, rangeOf, solvePoint, type Point } from "./sweep.ts";
 
 export interface AllocateOptions {
@@ -23,12 +31,20 @@ export interface AllocateOptions {
    * weights count with 16 bits in the budget.
    */
   readonly protectedAs?: ProtectedAs;
+  /**
+   * What quality layers' SQNR is summed as. decibels (default): as it is, which is the paper's objective. noise: as the
+   * noise of each layer over the signal, less of it is better. Rounding errors of different layers are independent, so in
+   * the UNet's output it is their powers that add up; a sum of dB lets a gain in a layer that hardly matters make up for
+   * a loss in one that does.
+   */
+  readonly sum?: Sum;
   /** Content's budget over quality's; default: `balancedRatio`. */
   readonly ratio?: number;
   /** Has HiGHS solve the chosen programmes again; default true. */
   readonly certify?: boolean;
 }
 
+export type Sum = "decibels" | "noise";
 export type ProtectedAs = "weight-only" | "float";
 
 /** What was chosen for the weights, or for the inputs. */
@@ -72,7 +88,7 @@ export async function allocate(
   options: AllocateOptions,
   where = "sensitivity",
 ): Promise<Allocation> {
-  const { weightBits, actBits = 8, candidates = CANDIDATES, protectedAs = "weight-only" } = options;
+  const { weightBits, actBits = 8, candidates = CANDIDATES, protectedAs = "weight-only", sum = "decibels" } = options;
   checkOptions(options);
   const notes: string[] = [];
   const isMeasured = [...layers.values()].some(({ activation }) => activation.size > 0);
@@ -86,8 +102,8 @@ export async function allocate(
   const inFloat = protectedAs === "float" ? isProtected : new Set<string>();
 
   const values = (path: string, layer: LayerSensitivity, side: "weight" | "activation", widths: readonly number[]) =>
-    new Map(widths.map((bits) => [bits, valueAt(layer, side, bits, `${where}: ${path}`)]));
-  const weightPrograms = await makePrograms(layers, inFloat, true, (path, layer) => ({
+    new Map(widths.map((bits) => [bits, worth(layer.group, valueAt(layer, side, bits, `${where}: ${path}`), sum)]));
+  const weightPrograms = await makePrograms(layers, inFloat, true, sum, (path, layer) => ({
     elements: layer.weights,
     values: values(path, layer, "weight", candidates[layer.group]),
   }));
@@ -95,7 +111,7 @@ export async function allocate(
 
   const needsProgram = actBits !== 16 && !ACT_CANDIDATES.includes(actBits);
   const actPrograms = needsProgram
-    ? await makePrograms(layers, isProtected, false, (path, layer) => ({
+    ? await makePrograms(layers, isProtected, false, sum, (path, layer) => ({
         elements: countedActivations(layer, `${where}: ${path}`),
         values: values(path, layer, "activation", ACT_CANDIDATES),
       }))
@@ -168,6 +184,7 @@ async function makePrograms(
   layers: Sensitivity["layers"],
   inFloat: ReadonlySet<string>,
   countsFloat: boolean,
+  sum: Sum,
   read: (path: string, layer: LayerSensitivity) => Pick<Candidate, "elements" | "values">,
 ): Promise<GroupProgram[]> {
   const programs: GroupProgram[] = [];
@@ -178,10 +195,19 @@ async function makePrograms(
       .map(([path, layer]): Candidate => ({ path, group, ...read(path, layer) }));
     const floats = own.filter(([path]) => countsFloat && inFloat.has(path));
     const floatElements = floats.reduce((sum, [, { weights }]) => sum + weights, 0);
-    if (candidates.length + floats.length > 0) programs.push(await makeGroupProgram(group, candidates, floatElements));
+    if (candidates.length + floats.length > 0)
+      programs.push(await makeGroupProgram(group, candidates, floatElements, metricOf(group, sum)));
   }
   return programs;
 }
+
+/** What a programme adds up for a layer of this group. */
+function worth(group: Group, value: number, sum: Sum): number {
+  return metricOf(group, sum) === "noise" ? -(10 ** (-value / 10)) : value;
+}
+
+const metricOf = (group: Group, sum: Sum): Metric =>
+  METRIC_OF[group] === "ssim" ? "ssim" : sum === "noise" ? "noise" : "sqnr";
 
 async function solveSide(
   programs: readonly GroupProgram[],

@@ -13,6 +13,7 @@ test("contenders are what no other point of the sweep beats, each once, within t
   const points = await sweep(programs, TARGET);
   const contenders = await contendersOf(programs, points);
   expect(contenders.length).toBeGreaterThan(5);
+  expect(contenders.length).toBeLessThanOrEqual(20);
   expect(new Set(contenders.map(({ bits }) => JSON.stringify([...bits]))).size).toBe(contenders.length);
   for (const { averageBits, shares } of contenders) {
     expect(averageBits).toBeLessThanOrEqual(TARGET);

@@ -50,34 +50,47 @@ export function sharesOf(programs: readonly GroupProgram[], { groups }: Pick<Poi
   return groups.map(({ objective }, i) => programs[i]!.shareOf(objective));
 }
 
+/** Contenders at most; a front of more is thinned. */
+const MOST = 20;
+
 /**
  * The points that no other one beats: none keeps as much of every group's metric and more of one's, within the largest
- * budget of the sweep. By rising ratio, each allocation once, solved to the end.
+ * budget of the sweep. By rising ratio, each allocation once, solved to the end; of many, some evenly spread and the one
+ * that is best on paper.
  */
 export async function contendersOf(
   programs: readonly GroupProgram[],
   points: readonly Point[],
 ): Promise<(Contender & { readonly point: Point })[]> {
   const rated = points.map((point) => ({ point, shares: sharesOf(programs, point) }));
-  const front = rated.filter(({ shares }) => !rated.some((other) => beats(other.shares, shares)));
-  const contenders = new Map<string, Contender & { readonly point: Point }>();
-  for (const { budget, ratio } of front
+  const front = rated
+    .filter(({ shares }) => !rated.some((other) => beats(other.shares, shares)))
     .map(({ point }) => point)
-    .sort((a, b) => a.ratio - b.ratio || b.budget - a.budget)) {
+    .sort((a, b) => a.ratio - b.ratio || b.budget - a.budget);
+  const contenders = new Map<string, Contender & { readonly point: Point }>();
+  for (const { budget, ratio } of thinned(front)) {
     const point = await solvePoint(programs, budget, ratio);
     const bits = new Map(point.groups.flatMap((group) => [...group.bits]));
-    const key = [...bits.values()].join();
-    if (contenders.has(key)) continue;
     const { averageBits } = point;
-    contenders.set(key, {
+    const contender = {
       name: `ratio ${ratio.toFixed(3)}`,
       bits,
       averageBits,
       shares: sharesOf(programs, point),
       point,
-    });
+    };
+    const key = [...bits.values()].join();
+    if (!contenders.has(key)) contenders.set(key, contender);
   }
   return [...contenders.values()];
+}
+
+function thinned(front: readonly Point[]): readonly Point[] {
+  if (front.length <= MOST) return front;
+  const kept = new Set(Array.from({ length: MOST - 1 }, (_, i) => Math.round((i * (front.length - 1)) / (MOST - 2))));
+  const scores = front.map(({ score }) => score);
+  kept.add(scores.indexOf(Math.max(...scores)));
+  return front.filter((_, i) => kept.has(i));
 }
 
 const beats = (one: readonly number[], other: readonly number[]): boolean =>

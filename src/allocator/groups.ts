@@ -4,7 +4,7 @@
  */
 import { MixdqError } from "../errors.ts";
 import { makeProgram, type Program, type Solution } from "./program.ts";
-import { METRIC_OF, type Group } from "./sensitivity.ts";
+import type { Group } from "./sensitivity.ts";
 
 /** A layer that a width is chosen for. */
 export interface Candidate {
@@ -12,7 +12,7 @@ export interface Candidate {
   readonly group: Group;
   /** Weights or input elements: what the average is taken over. */
   readonly elements: number;
-  /** Width, to the group's metric there. */
+  /** Width, to what it is worth there by the programme's metric. */
   readonly values: ReadonlyMap<number, number>;
 }
 
@@ -25,9 +25,12 @@ export interface GroupSolution extends Solution {
   readonly quantizedBits: number;
 }
 
+/** What is added up, larger for better: SSIM, dB, or noise over signal with a minus. */
+export type Metric = "ssim" | "sqnr" | "noise";
+
 export interface GroupProgram {
   readonly group: Group;
-  readonly metric: string;
+  readonly metric: Metric;
   readonly candidates: readonly Candidate[];
   /** All of the group's elements, and those that stay in float. */
   readonly elements: number;
@@ -56,6 +59,7 @@ export async function makeGroupProgram(
   group: Group,
   candidates: readonly Candidate[],
   floatElements: number,
+  metric: Metric,
 ): Promise<GroupProgram> {
   const program: Program = makeProgram(
     candidates.map(({ path, elements, values }) => {
@@ -78,7 +82,7 @@ export async function makeGroupProgram(
   const solved = new Map<number, Solution>();
   return {
     group,
-    metric: METRIC_OF[group],
+    metric,
     candidates,
     elements,
     floatElements,

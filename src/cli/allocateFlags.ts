@@ -1,9 +1,21 @@
 /** What `mixdq allocate` may be asked, and the checks of it. */
 import { CANDIDATES, type AllocateOptions } from "../allocator/allocate.ts";
-import { RANGE_RULES } from "../allocator/ranges.ts";
 import type { Sensitivity } from "../allocator/sensitivity.ts";
+import { RANGE_RULES } from "../calibration/file.ts";
+import { DEFAULT_WEIGHTS } from "../calibration/preset.ts";
 import type { MixdqConfig } from "../quant/config.ts";
-import { integer, invalid, number, required, RUN_FLAGS, runFlags, text, type Flags, type RunFlags } from "./options.ts";
+import {
+  integer,
+  invalid,
+  number,
+  oneOf,
+  required,
+  RUN_FLAGS,
+  runFlags,
+  text,
+  type Flags,
+  type RunFlags,
+} from "./options.ts";
 
 export const ALLOCATE_USAGE = `mixdq allocate --sensitivity FILE --weight-bits N --out mixdq.json
   --sensitivity FILE    what mixdq sensitivity wrote, whole (shards merged)
@@ -18,6 +30,8 @@ export const ALLOCATE_USAGE = `mixdq allocate --sensitivity FILE --weight-bits N
   --protect SHARE       of each group's layers, those whose inputs suffer most at 8 bits, and so keep 16-bit float
                         inputs; default 0.01 (0 with --act-bits 16)
   --protect-as weight-only|float   their weights: chosen as all others (default), or in 16-bit float too and counted so
+  --sum decibels|noise  quality's SQNR: dB as the paper adds them (default), or the noise itself, which is what adds up in
+                        the network and mostly gives the better pictures
   --ratio K             content's bits over quality's; default: where both groups lose the same share of their metric
   --weight-range mse|minmax      --symmetric   weights without zero point      --group 64|none   a scale per 64 input
                         channels, or one per output channel; default: as the sensitivity was measured
@@ -28,7 +42,7 @@ export const ALLOCATE_USAGE = `mixdq allocate --sensitivity FILE --weight-bits N
                         --seed N of the first picture, --precision fp16|fp32 of what stays in floats, --adapter NAME
                         --kernels direct|tiled --no-f16
   --report FILE         an HTML page: sensitivities, bits by layer, the sweep of 400 budgets and ratios, baselines, and
-                        what the pictures said
+                        what the pictures said (the plainer ways are then drawn too)
   --pictures DIR        for the report: pairs NAME.fp16.png, NAME.quantized.png; default: of those drawn
   --seed N              of the random baselines too; default 0`;
 
@@ -43,6 +57,7 @@ export const ALLOCATE_FLAGS = {
   "no-2-bit": { type: "boolean" },
   protect: { type: "string" },
   "protect-as": { type: "string" },
+  sum: { type: "string" },
   ratio: { type: "string" },
   "weight-range": { type: "string" },
   symmetric: { type: "boolean" },
@@ -112,6 +127,7 @@ function readOptions(flags: Flags, ratio: number | undefined): AllocateOptions {
   return {
     weightBits,
     candidates: { content: without(both ?? CANDIDATES.content), quality: without(quality) },
+    sum: oneOf(flags, "sum", ["decibels", "noise"] as const) ?? "decibels",
     protectedAs: oneOf(flags, "protect-as", ["weight-only", "float"] as const) ?? "weight-only",
     ...(given.actBits !== undefined && { actBits: given.actBits }),
     ...(given.protect !== undefined && { protect: given.protect }),
@@ -127,9 +143,6 @@ function widths(flags: Flags, name: string): readonly number[] | undefined {
     throw invalid(`--${name} ${value}: expected bit-widths with commas between them, such as 2,4,8.`);
   return [...new Set(list.map(Number))].sort((a, b) => a - b);
 }
-
-/** How weights are quantized where neither a flag nor the sensitivity says so. */
-const DEFAULT_WEIGHTS: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
 
 /**
  * How weights are quantized: as the flags say, else as the sensitivity was measured. `other` is what that was where the
@@ -157,10 +170,4 @@ function measuredWeights(json: unknown): MixdqConfig["weights"] | undefined {
   const isKnown =
     typeof symmetric === "boolean" && (range === "mse" || range === "minmax") && (group === null || group === 64);
   return isKnown ? { symmetric, range, group } : undefined;
-}
-
-function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T[]): T | undefined {
-  const value = text(flags, name);
-  if (value === undefined || choices.includes(value as T)) return value as T | undefined;
-  throw invalid(`--${name} ${value}: expected ${choices.join(", ")}.`);
 }

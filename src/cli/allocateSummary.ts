@@ -1,7 +1,8 @@
 /** What an allocation was: for the terminal, and for those who want to make it again. */
 import type { Allocation, AllocateOptions } from "../allocator/allocate.ts";
 import type { Choice, Trial } from "../allocator/choice.ts";
-import type { Group, Sensitivity } from "../allocator/sensitivity.ts";
+import type { Metric } from "../allocator/groups.ts";
+import type { Sensitivity } from "../allocator/sensitivity.ts";
 
 /** How the bits were chosen, for mixdq.json. */
 export function provenanceOf(allocation: Allocation, options: AllocateOptions): Record<string, unknown> {
@@ -18,7 +19,7 @@ export function provenanceOf(allocation: Allocation, options: AllocateOptions): 
     ),
   });
   return {
-    weights: { candidates: options.candidates, ...sideOf(allocation.weights, options.weightBits) },
+    weights: { candidates: options.candidates, sum: options.sum, ...sideOf(allocation.weights, options.weightBits) },
     ...(allocation.activations && { activations: sideOf(allocation.activations, options.actBits!) }),
     averageActBits: allocation.averageActBits ?? null,
     protected: { as: options.protectedAs, layers: allocation.protectedLayers },
@@ -39,11 +40,11 @@ export function describe(out: string, { layers }: Sensitivity, allocation: Alloc
     ...chosen.groups.map(({ group, budget, averageBits: own, objective, bound, gap, solver }, i) => [
       group,
       `${allocation.weights.programs[i]!.candidates.length}`,
-      METRIC_NAMES[group],
+      METRIC_NAMES[allocation.weights.programs[i]!.metric],
       budget.toFixed(4),
       own.toFixed(4),
-      objective.toFixed(6),
-      bound.toFixed(6),
+      describeSum(objective),
+      describeSum(bound),
       gap === 0 ? "0" : gap.toExponential(1),
       [solver, ...(certified.has(group) ? [certified.get(group)!] : [])].join(", "),
     ]),
@@ -60,7 +61,10 @@ export function describe(out: string, { layers }: Sensitivity, allocation: Alloc
   ].join("\n");
 }
 
-const METRIC_NAMES: Readonly<Record<Group, string>> = { content: "SSIM", quality: "SQNR, dB" };
+const METRIC_NAMES: Readonly<Record<Metric, string>> = { ssim: "SSIM", sqnr: "SQNR, dB", noise: "-noise/signal" };
+
+/** With the digits that differ. */
+const describeSum = (sum: number): string => (Math.abs(sum) < 0.1 ? sum.toExponential(6) : sum.toFixed(6));
 
 /** The chosen allocation's pictures, and those of the plainer ways with as many bits. */
 export function describeChoice({ trials, baselines }: Choice): string {

@@ -24,6 +24,8 @@ export interface Asked {
   readonly budget: number;
   /** Of the random baselines. */
   readonly seed: number;
+  /** Draws the plainer ways too: for a report. */
+  readonly drawsBaselines: boolean;
 }
 
 export interface Decision {
@@ -52,9 +54,9 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
   const [chosen] = ranked;
   const allocation = await allocationAt(asked.balanced, chosen!.point);
   const others = await baselinesOf(asked, allocation);
-  total += others.length * trials.count;
   const plainer: Trial[] = [];
-  for (const { name, bits, averageBits, objectives } of others) {
+  if (asked.drawsBaselines) total += others.length * trials.count;
+  for (const { name, bits, averageBits, objectives } of asked.drawsBaselines ? others : []) {
     const shares = objectives.map((sum, i) => programs[i]!.shareOf(sum));
     const contender = { name, bits, averageBits, shares, point: undefined };
     plainer.push({ ...contender, scores: await score(contender, trials.count) });
@@ -73,7 +75,9 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
         ...{ budget, ratio, averageBits, prompts },
         ...{ ssim: ssim.value, psnr: psnr.value },
       })),
-      baselines: plainer.map(({ name, averageBits, scores }) => ({ name, averageBits, ...scores })),
+      ...(plainer.length > 0 && {
+        baselines: plainer.map(({ name, averageBits, scores }) => ({ name, averageBits, ...scores })),
+      }),
     },
   };
 }

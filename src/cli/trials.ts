@@ -11,7 +11,8 @@ import type { MixdqConfig } from "../quant/config.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { diskFiles } from "./diskFiles.ts";
 import { hashedFiles } from "./hashedFiles.ts";
-import { choosePrompts, findJudge, nameOf } from "./judging.ts";
+import { nameOf } from "./inputFiles.ts";
+import { choosePrompts, findJudge } from "./judging.ts";
 import type { RunFlags } from "./options.ts";
 import { makePictures } from "./pictures.ts";
 
