@@ -38,7 +38,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
 };
 
 /** Know nothing and may be known by all. */
-const LEAVES = ["errors", "types", "choices", "debug"];
+const LEAVES = ["errors", "types", "choices", "debug", "json"];
 
 const OWNERS: Record<string, string> = {
   "@huggingface/tokenizers": "text",

@@ -1,13 +1,5 @@
-/** Reproducible chance for baselines; nothing that matters is decided by it. Mulberry32 (Tommy Ettinger, public domain). */
-export function makeRandom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+/** Reproducible chance for baselines; nothing that matters is decided by it. */
+export { seededRandom as makeRandom } from "../quality/bootstrap.ts";
 
 /** Fisher & Yates. */
 export function shuffle<T>(items: readonly T[], random: () => number): T[] {

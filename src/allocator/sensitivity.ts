@@ -5,6 +5,7 @@
  * are judged by SSIM, all others by SQNR.
  */
 import { MixdqError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
 
 export type Group = "content" | "quality";
 
@@ -49,7 +50,7 @@ export interface Sensitivity {
 const FORMAT = "mixdq-sensitivity";
 const VERSION = 1;
 /** SDXL-Turbo's file has 0.4 MB. */
-export const MAX_SENSITIVITY_BYTES = 64 * 2 ** 20;
+const MAX_SENSITIVITY_BYTES = 64 * 2 ** 20;
 /** SDXL has 794; more than this is not a model of this family. */
 const MAX_LAYERS = 20_000;
 /** As of tensor names (weights/header.ts). */
@@ -256,15 +257,8 @@ function integer(value: unknown, min: number, max: number, where: string): numbe
 }
 
 function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (typeof json !== "object" || json === null || Array.isArray(json))
-    throw refuse(where, show(json), "a JSON object");
-  return json as Record<string, unknown>;
-}
-
-/** A stranger's value, short enough for one line. */
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? "nothing";
-  return text.length > 60 ? `${text.slice(0, 60)}...` : text;
+  if (!isObject(json)) throw refuse(where, show(json), "a JSON object");
+  return json;
 }
 
 function refuse(where: string, got: string, expected: string, advice = "Make it with mixdq sensitivity."): MixdqError {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { MixdqError } from "../errors.ts";
-import { readCalibration, writeCalibration, type Calibration } from "./file.ts";
+import { readCalibration, readRanges, writeCalibration, type Calibration } from "./file.ts";
 
 const RANGE = {
   min: -1.5,
@@ -71,4 +71,24 @@ test.each<[string, string, string]>([
   expect(read).toThrow(MixdqError);
   expect(read).toThrow(says);
   expect(read).toThrow(/^[^\n]+Make the file with mixdq calibrate\.$/);
+});
+
+test("ranges alone can be read of a whole calibration, and of a file that has nothing else", () => {
+  const act = { min: -1.5, max: Math.fround(0.1) };
+  const whole = readRanges(writeCalibration(CALIBRATION), "c.json");
+  expect(whole).toEqual({
+    model: "small",
+    bos: true,
+    layers: new Map([
+      ["conv_in", { act }],
+      ["up_blocks.0.resnets.0.conv_shortcut", { act, act2: act }],
+    ]),
+  });
+  const moving = readRanges(writeCalibration(CALIBRATION), "c.json", "moving");
+  expect(moving.layers.get("conv_in")).toEqual({ act: { min: -1.25, max: 0 } });
+
+  const bare = JSON.stringify({ format: "mixdq-calibration", version: 1, layers: { conv_in: { act } } });
+  expect(readRanges(bare, "c.json")).toEqual({ model: "", bos: true, layers: new Map([["conv_in", { act }]]) });
+  expect(() => readRanges(bare, "c.json", "percentile")).toThrow("conv_in: act: got percentileMin nothing");
+  expect(() => readCalibration(bare, "c.json")).toThrow("got model nothing");
 });

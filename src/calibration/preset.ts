@@ -5,16 +5,11 @@
  */
 import { MixdqError } from "../errors.ts";
 import { activationQuant } from "../quant/activations.ts";
-import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig, type ValueRange } from "../quant/config.ts";
+import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig } from "../quant/config.ts";
 import type { WeightBits } from "../quant/formats.ts";
-import type { Calibration } from "./file.ts";
+import { rangeBy, type Calibration, type LayerRanges, type RangeRule } from "./file.ts";
 import { LAYER_GROUPS, layerGroup, type QuantizableLayer } from "./layers.ts";
-import type { LayerStatistics, RangeStatistics } from "./statistics.ts";
-
-/** Which of the recorded ranges an activation is quantized with. */
-export type RangeRule = "minmax" | "moving" | "percentile";
-
-export const RANGE_RULES: readonly RangeRule[] = ["minmax", "moving", "percentile"];
+import type { LayerStatistics } from "./statistics.ts";
 
 /** The bits of weights and activations of each preset. */
 export const PRESETS = {
@@ -39,7 +34,8 @@ export interface PresetOptions {
   readonly split?: boolean;
 }
 
-const DEFAULT_WEIGHTS: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
+/** Least squared error, a scale per output channel. */
+export const DEFAULT_WEIGHTS: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
 
 /**
  * A configuration for the layers of a model from its calibration. Left out, and so in 16-bit float, are per group
@@ -105,30 +101,15 @@ export function checkCalibration(layers: readonly QuantizableLayer[], calibratio
 }
 
 /** The ranges by module path. Without `split`, one range that holds both halves of a shortcut's input. */
-export function rangesOf(
-  calibration: Calibration,
-  rule: RangeRule,
-  split = true,
-): Map<string, { act: ValueRange; act2?: ValueRange }> {
+export function rangesOf({ layers }: Calibration, rule: RangeRule, split = true): LayerRanges {
   return new Map(
-    Array.from(calibration.layers, ([path, { act, act2 }]) => {
+    Array.from(layers, ([path, { act, act2 }]) => {
       const [first, second] = [rangeBy(rule, act), act2 && rangeBy(rule, act2)];
       if (!second) return [path, { act: first }];
       if (split) return [path, { act: first, act2: second }];
       return [path, { act: { min: Math.min(first.min, second.min), max: Math.max(first.max, second.max) } }];
     }),
   );
-}
-
-function rangeBy(rule: RangeRule, { min, max, ...rest }: RangeStatistics): ValueRange {
-  switch (rule) {
-    case "minmax":
-      return { min, max };
-    case "moving":
-      return { min: rest.movingMin, max: rest.movingMax };
-    case "percentile":
-      return { min: rest.percentileMin, max: rest.percentileMax };
-  }
 }
 
 /**

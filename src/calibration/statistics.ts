@@ -5,6 +5,7 @@
  */
 import { MixdqError } from "../errors.ts";
 import type { Tensor } from "../graph/ops.ts";
+import { isObject } from "../json.ts";
 import type { QuantizableLayer } from "./layers.ts";
 
 /** What is known of one tensor's values; the ranges are as seen, they need not contain 0. */
@@ -289,8 +290,4 @@ export class Recording {
 function withoutFirstTokens(values: Float32Array, { shape: [batch, , , channels] }: Tensor): Float32Array[] {
   const image = values.length / batch;
   return Array.from({ length: batch }, (_, b) => values.subarray(b * image + channels, (b + 1) * image));
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === "object" && value !== null;
 }

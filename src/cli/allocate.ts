@@ -1,15 +1,14 @@
 /** `mixdq allocate`: a sensitivity.json and a budget become a mixdq.json, and a report that people can read. */
-import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
 import { allocate as solve, withWidths, type Allocation, type AllocateOptions } from "../allocator/allocate.ts";
-import { MAX_CALIBRATION_BYTES, readRanges } from "../allocator/ranges.ts";
 import { renderReport } from "../allocator/report/report.ts";
-import { MAX_SENSITIVITY_BYTES, readSensitivity } from "../allocator/sensitivity.ts";
+import { readSensitivity } from "../allocator/sensitivity.ts";
 import { sweep, type Point } from "../allocator/sweep.ts";
+import { readRanges } from "../calibration/file.ts";
 import { attachRanges, writeMixdqConfig } from "../quant/config.ts";
 import { ALLOCATE_FLAGS, chooseWeights, readAllocateRequest } from "./allocateFlags.ts";
 import { describe, describeChoice, provenanceOf } from "./allocateSummary.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
+import { readBytes, sha256, textOf } from "./inputFiles.ts";
 import { assertWritable, invalid, readFlags, text, writeWhole } from "./options.ts";
 import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
 import { readPictures } from "./samplePictures.ts";
@@ -21,8 +20,8 @@ export async function allocate(args: readonly string[]): Promise<void> {
   for (const file of [out, ...(report === undefined ? [] : [report])]) await assertWritable(file);
   const pictures = await readPictures(request.pictures);
 
-  const source = await readText(sensitivityFile, MAX_SENSITIVITY_BYTES);
-  const sensitivity = readSensitivity(source.text, sensitivityFile);
+  const source = await readBytes(sensitivityFile);
+  const sensitivity = readSensitivity(textOf(source), sensitivityFile);
   const { shard } = sensitivity;
   if (shard && shard.count > 1)
     throw invalid(
@@ -30,9 +29,8 @@ export async function allocate(args: readonly string[]): Promise<void> {
         `join the shards with mixdq sensitivity merge.`,
     );
   const { weights, other } = chooseWeights(flags, sensitivity);
-  const calibration =
-    calibrationFile === undefined ? undefined : await readText(calibrationFile, MAX_CALIBRATION_BYTES);
-  const ranges = calibration && readRanges(calibration.text, calibrationFile!, rangeRule);
+  const calibration = calibrationFile === undefined ? undefined : await readBytes(calibrationFile);
+  const ranges = calibration && readRanges(textOf(calibration), calibrationFile!, rangeRule);
 
   const balanced = await solve(sensitivity, options, sensitivityFile);
   const points = report || trials ? await sweepOf(balanced, options) : [];
@@ -42,7 +40,14 @@ export async function allocate(args: readonly string[]): Promise<void> {
     bos: ranges?.bos ?? true,
     layers: ranges ? attachRanges(layers, ranges.layers) : layers,
   });
-  const asked = { sensitivity, balanced, points, budget: options.weightBits, seed };
+  const asked = {
+    sensitivity,
+    balanced,
+    points,
+    budget: options.weightBits,
+    seed,
+    drawsBaselines: report !== undefined,
+  };
   const choice =
     trials &&
     (await letPicturesDecide(asked, {
@@ -60,8 +65,8 @@ export async function allocate(args: readonly string[]): Promise<void> {
     averageWeightBits: averageBits,
     provenance: {
       made: "mixdq allocate",
-      sensitivity: { sha256: source.sha256, samples: sensitivity.samples },
-      ...(calibration && { calibration: { sha256: calibration.sha256, range: rangeRule } }),
+      sensitivity: { sha256: sha256(source), samples: sensitivity.samples },
+      ...(calibration && { calibration: { sha256: sha256(calibration), range: rangeRule } }),
       ...provenanceOf(allocation, options),
       ...(choice && { choice: choice.provenance }),
     },
@@ -94,13 +99,4 @@ async function sweepOf({ weights }: Allocation, { weightBits }: AllocateOptions)
   const points = await sweep(weights.programs, weightBits);
   console.error(`sweep: ${points.length} points in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   return points;
-}
-
-async function readText(file: string, most: number): Promise<{ text: string; sha256: string }> {
-  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
-  if (size > most) throw invalid(`${file}: got ${size} bytes, expected at most ${most}.`);
-  const bytes = await readFile(file).catch((error: Error) => {
-    throw invalid(`${file} cannot be read: ${error.message}.`);
-  });
-  return { text: bytes.toString("utf8"), sha256: createHash("sha256").update(bytes).digest("hex") };
 }

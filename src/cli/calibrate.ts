@@ -1,37 +1,22 @@
 /** `mixdq calibrate`: the range of every layer's input over prompts, by the float engine; takes up where it was killed. */
-import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
-import path from "node:path";
 import { writeCalibration } from "../calibration/file.ts";
 import { quantizableLayers } from "../calibration/layers.ts";
 import { Recording } from "../calibration/statistics.ts";
 import { setDebug } from "../debug.ts";
 import { createGenerator } from "../diffusion/noise.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
-import { createRuntime } from "../engine/backend.ts";
-import { loadStages } from "../engine/loading.ts";
 import { readModel, type ModelDescription } from "../engine/model.ts";
 import { assertFinite } from "../engine/output.ts";
 import { checkRequest, type Settings } from "../engine/request.ts";
 import { STORAGE } from "../engine/runtime.ts";
 import { denoise, encodePrompt, type Stages } from "../engine/stages.ts";
 import type { Graph } from "../graph/ops.ts";
-import { requestNodeGpu } from "./adapter.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
+import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
 import { hashedFiles } from "./hashedFiles.ts";
-import {
-  assertWritable,
-  integer,
-  invalid,
-  readFlags,
-  required,
-  RUN_FLAGS,
-  runFlags,
-  text,
-  writeWhole,
-} from "./options.ts";
-import { progressLine } from "./progress.ts";
+import { nameOf, readText, sha256 } from "./inputFiles.ts";
+import { assertWritable, integer, invalid, readFlags, required, RUN_FLAGS, text, writeWhole } from "./options.ts";
 import { describeDuration, progressBar } from "./progressBar.ts";
 import { SavedRun } from "./savedRun.ts";
 
@@ -56,22 +41,10 @@ const FLAGS = {
   "no-bos": { type: "boolean" },
 } as const;
 
-const MAX_PROMPT_BYTES = 64 * 2 ** 20;
-
-const FLOAT_PRECISIONS = ["fp32", "fp16"];
-
 export async function calibrate(args: readonly string[]): Promise<void> {
   const { flags } = readFlags(args, FLAGS);
   // Ranges are those of the float model; exact unless somebody asks for what fp16 makes of them.
-  const precision = text(flags, "precision") ?? "fp32";
-  if (!FLOAT_PRECISIONS.includes(precision) || flags["config"] !== undefined)
-    throw invalid(
-      `${flags["config"] === undefined ? `--precision ${precision}` : "--config"}: calibration runs the float model, ` +
-        `expected --precision ${FLOAT_PRECISIONS.join(" or ")} and no --config.`,
-    );
-  const run = runFlags({ ...flags, precision });
-  if (run.backend !== "webgpu")
-    throw invalid(`--backend ${run.backend}: calibration looks inside the network, only webgpu allows that.`);
+  const run = floatRunFlags(flags, "calibration runs");
   setDebug(run.debug);
   const out = required(flags, "out", "the calibration.json to write");
   const promptFile = required(flags, "prompts", "a text file with one prompt a line");
@@ -97,22 +70,14 @@ export async function calibrate(args: readonly string[]): Promise<void> {
     steps: settings.steps,
     width: settings.width,
     height: settings.height,
-    precision,
-    promptsSha256: createHash("sha256").update(prompts.join("\n")).digest("hex"),
+    precision: run.precision,
+    promptsSha256: sha256(prompts.join("\n")),
   };
   const saved = new SavedRun(`${out}.partial`, { model: nameOf(folder), prompts: prompts.length, bos, ...identity });
   const before = await saved.restore(recording);
 
   const started = performance.now();
-  const loading = progressLine();
-  const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
-  const { stages } = await loadStages(model, runtime, {
-    files,
-    precision: run.precision,
-    onProgress: ({ status, loadedBytes, progress, file }) =>
-      loading.show(`${status} ${progress.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
-  });
-  loading.end();
+  const { runtime, stages } = await loadFloatModel(model, files, run);
   const provenance = { ...identity, modelSha256: files.digest() };
   saved.alsoWith({ modelSha256: provenance.modelSha256 });
 
@@ -139,27 +104,16 @@ export async function calibrate(args: readonly string[]): Promise<void> {
     console.error(`warning: ${warnings.length - 3} more prompts are longer than the model reads.`);
   const earlier = before > 0 ? ` (${before} of them before)` : "";
   console.log(
-    `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${precision} on ${runtime.adapter}; ` +
+    `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${run.precision} on ${runtime.adapter}; ` +
       describeDuration(performance.now() - started),
   );
   await runtime.dispose();
 }
 
-/** The folder's own name: a path of this machine means nothing to whom the file is passed on. */
-export function nameOf(folder: string): string {
-  return path.basename(path.resolve(folder));
-}
-
 /** Lines that say something. Throws `invalid-input` where there is none, or no such file. */
 export async function readPrompts(file: string, limit: number | undefined): Promise<readonly string[]> {
-  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
-  if (size > MAX_PROMPT_BYTES)
-    throw invalid(`--prompts ${file}: got ${size} bytes, expected at most ${MAX_PROMPT_BYTES}. Take a part of it.`);
-  const content = await readFile(file, "utf8").catch((error: Error) => {
-    throw invalid(`--prompts ${file} cannot be read: ${error.message}.`);
-  });
+  const content = await readText(file, { flag: "--prompts" });
   const prompts = content
-    .replace(/^\uFEFF/, "")
     .split(/\r?\n/)
     .map((line) => line.trim())
     .filter((line) => line !== "");

@@ -15,7 +15,8 @@ import { requestNodeGpu } from "./adapter.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
 import { hashedFiles } from "./hashedFiles.ts";
-import { choosePrompts, doubts, findJudge, nameOf, readBytes, sha256 } from "./judging.ts";
+import { nameOf, readBytes, sha256 } from "./inputFiles.ts";
+import { choosePrompts, doubts, findJudge } from "./judging.ts";
 import {
   assertWritable,
   integer,

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { MixdqError } from "../errors.ts";
 import type { FileStream, ModelFiles } from "../weights/files.ts";
+import { sha256 } from "./inputFiles.ts";
 
 /**
  * The same files, and a hash over those that have been read to their end: what tells whether a model is still the one
@@ -13,7 +14,7 @@ export function hashedFiles(files: ModelFiles): ModelFiles & { digest(): string 
     location: files.location,
     async text(name, signal) {
       const content = await files.text(name, signal);
-      if (content !== undefined) digests.set(name, createHash("sha256").update(content).digest("hex"));
+      if (content !== undefined) digests.set(name, sha256(content));
       return content;
     },
     async open(name, signal): Promise<FileStream | undefined> {
@@ -34,7 +35,7 @@ export function hashedFiles(files: ModelFiles): ModelFiles & { digest(): string 
     digest() {
       if (digests.size === 0) throw new MixdqError("invalid-model", `${files.location}: nothing was read.`);
       const lines = [...digests].sort(([a], [b]) => (a < b ? -1 : 1)).map((entry) => entry.join(" "));
-      return createHash("sha256").update(lines.join("\n")).digest("hex");
+      return sha256(lines.join("\n"));
     },
   };
 }

@@ -1,5 +1,5 @@
 /** `mixdq inspect`: what a model, a file of tensors, or a file about quantizing holds. */
-import { open, readFile, stat } from "node:fs/promises";
+import { open, stat } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { readCalibration } from "../calibration/file.ts";
@@ -13,6 +13,7 @@ import { buildTextEncoder } from "../text/encoder.ts";
 import { openPack } from "../weights/pack.ts";
 import { readSafetensorsHeader } from "../weights/safetensors.ts";
 import { diskFiles } from "./diskFiles.ts";
+import { readText } from "./inputFiles.ts";
 import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
 import { describePack } from "./inspectPack.ts";
 import { invalid, readFlags, text } from "./options.ts";
@@ -22,9 +23,6 @@ export const INSPECT_USAGE = `mixdq inspect PATH
   PATH                  a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a
                         calibration.json
   --model DIR           with a mixdq.json: the model it is for, to count weights by`;
-
-/** The largest of them, a mixdq.json of SDXL, has 0.1 MB. */
-const MAX_JSON_BYTES = 64 * 2 ** 20;
 
 export async function inspect(args: readonly string[]): Promise<void> {
   const { flags, positionals } = readFlags(args, { model: { type: "string" } }, 1);
@@ -38,15 +36,14 @@ export async function inspect(args: readonly string[]): Promise<void> {
     return pack ? print(await describePack(pack)) : inspectModel(target);
   }
   if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
-  if (target.endsWith(".json")) return inspectJson(target, info.size, text(flags, "model"));
+  if (target.endsWith(".json")) return inspectJson(target, text(flags, "model"));
   throw invalid(
     `${target}: expected a diffusers folder or a .safetensors file, or a mixdq.json or a calibration.json.`,
   );
 }
 
-async function inspectJson(file: string, bytes: number, model: string | undefined): Promise<void> {
-  if (bytes > MAX_JSON_BYTES) throw invalid(`${file}: got ${bytes} bytes, expected at most ${MAX_JSON_BYTES}.`);
-  const content = await readFile(file, "utf8");
+async function inspectJson(file: string, model: string | undefined): Promise<void> {
+  const content = await readText(file);
   let json: unknown;
   try {
     json = JSON.parse(content);

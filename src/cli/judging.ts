@@ -1,15 +1,17 @@
 /** The judge of a model's pictures and the prompts it knows: what `evaluate` and the choice by pictures measure with. */
-import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import path from "node:path";
 import { loadNetwork } from "../ort/network.ts";
 import type { Gaussian } from "../quality/frechet.ts";
 import { JUDGE_FILES, readDescription, readStatistics, type JudgeDescription } from "../quality/judge.ts";
 import { readJudgedPrompts, readPromptLines, type Prompt } from "../quality/prompts.ts";
 import { createReader, type ReadPicture } from "../quality/reader.ts";
+import { nameOf, readBytes, readText, sha256 } from "./inputFiles.ts";
 import { invalid } from "./options.ts";
 
 const DEFAULT_PROMPTS = 256;
+/** More is no judge: an ONNX network has a limit of its own besides. */
+const MAX_NETWORK_BYTES = 2 ** 28;
 
 /** A network that reads off a picture what its prompt states, and what true pictures look like to it. */
 export interface Judge {
@@ -31,7 +33,7 @@ export async function findJudge(asked: string | undefined, model: string): Promi
   const fileOf = (name: keyof typeof JUDGE_FILES): string => path.join(folder, JUDGE_FILES[name]);
   const description = readDescription(await readText(fileOf("description")), fileOf("description"));
   const statistics = readStatistics(await readBytes(fileOf("statistics")), description.features, fileOf("statistics"));
-  const bytes = await readBytes(fileOf("network"));
+  const bytes = await readBytes(fileOf("network"), { most: MAX_NETWORK_BYTES });
   const network = await loadNetwork(bytes, fileOf("network"));
   return {
     folder,
@@ -62,7 +64,7 @@ export async function choosePrompts(
 ): Promise<ChosenPrompts> {
   if (asked !== undefined && !/^\d+$/.test(asked)) {
     const where = `--prompts ${asked}`;
-    const content = await readText(asked, "--prompts ");
+    const content = await readText(asked, { flag: "--prompts" });
     if (!asked.endsWith(".jsonl")) return { prompts: readPromptLines(content, where), source: asked };
     if (!judge)
       throw invalid(`${where}: got attributes and no judge to look for them, expected one. Give --judge DIR.`);
@@ -100,30 +102,4 @@ export function doubts({ judge, prompts, source }: ChosenPrompts & { readonly ju
     `Of the ${features} features, ${prompts.length} pictures show the spread of ${prompts.length - 1} at most: compare this ` +
       `Fréchet distance only with those of as many pictures, or take more than ${features} prompts.`,
   ];
-}
-
-/** More is no file of ours: the longest is an ONNX network, which has its own limit. */
-const MAX_FILE_BYTES = 2 ** 28;
-
-export async function readBytes(file: string, flag = ""): Promise<Uint8Array> {
-  const cannot = (error: Error): never => {
-    throw invalid(`${flag}${file} cannot be read: ${error.message}. Check the path.`);
-  };
-  const { size } = await stat(file).catch(cannot);
-  if (size > MAX_FILE_BYTES)
-    throw invalid(`${flag}${file}: got ${size} bytes, expected at most ${MAX_FILE_BYTES}. Check the path.`);
-  return readFile(file).catch(cannot);
-}
-
-async function readText(file: string, flag = ""): Promise<string> {
-  return new TextDecoder().decode(await readBytes(file, flag));
-}
-
-export function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
-
-/** The file's or folder's own name: a path of this machine means nothing to whom the report is passed on. */
-export function nameOf(file: string): string {
-  return path.basename(path.resolve(file));
 }

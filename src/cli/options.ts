@@ -1,5 +1,5 @@
 /** Flags and files of the command line, checked before any work begins. */
-import { access, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { access, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { constants } from "node:fs";
 import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
@@ -11,6 +11,7 @@ import type { KernelChoice } from "../kernels/kernel.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
+import { readBytes, readText } from "./inputFiles.ts";
 
 export type Flags = Readonly<Record<string, string | boolean | undefined>>;
 
@@ -111,7 +112,8 @@ export function runFlags(flags: Flags): RunFlags {
   };
 }
 
-function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T[]): T | undefined {
+/** One of `choices`; undefined without the flag. Throws `invalid-input` for anything else. */
+export function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T[]): T | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
   if (!(choices as readonly string[]).includes(value))
@@ -119,22 +121,28 @@ function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T
   return value as T;
 }
 
+/** How weights are quantized: --weight-range, --symmetric and --group. */
+export function weightFlags(flags: Flags): MixdqConfig["weights"] {
+  return {
+    symmetric: flags["symmetric"] === true,
+    range: oneOf(flags, "weight-range", ["mse", "minmax"] as const) ?? "mse",
+    group: oneOf(flags, "group", ["none", "64"] as const) === "64" ? 64 : null,
+  };
+}
+
 /** The configuration that --config names; undefined without the flag. Throws `invalid-input`. */
 export async function readConfig(flags: Flags): Promise<MixdqConfig | undefined> {
   const file = text(flags, "config");
   if (file === undefined) return undefined;
-  const json = await readFile(file, "utf8").catch((error: Error) => {
-    throw invalid(`--config ${file} cannot be read: ${error.message}.`);
-  });
-  return parseConfig(json, file);
+  return parseConfig(await readText(file, { flag: "--config" }), file);
 }
+
+/** What Node reads of a file at once. */
+const MAX_TENSOR_BYTES = 2 ** 31 - 1;
 
 /** All tensors of a safetensors file. Throws `invalid-input` where it cannot be read. */
 export async function readTensors(file: string): Promise<Map<string, StoredTensor>> {
-  const bytes = await readFile(file).catch((error: Error) => {
-    throw invalid(`${file} cannot be read: ${error.message}.`);
-  });
-  return parseSafetensors(bytes, file);
+  return parseSafetensors(await readBytes(file, { most: MAX_TENSOR_BYTES }), file);
 }
 
 /** Throws before the work, not after it, where a result could not be written. */

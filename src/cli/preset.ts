@@ -1,13 +1,23 @@
 /** `mixdq preset`: a bit-width configuration from calibration data alone, the same bits for nearly every layer. */
-import { readFile, stat } from "node:fs/promises";
-import { MAX_CALIBRATION_BYTES, readCalibration, type Calibration } from "../calibration/file.ts";
+import { RANGE_RULES, readCalibration, type Calibration } from "../calibration/file.ts";
 import { quantizableLayers } from "../calibration/layers.ts";
-import { presetConfig, PRESETS, RANGE_RULES } from "../calibration/preset.ts";
+import { presetConfig, PRESETS } from "../calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
-import { assertWritable, invalid, number, readFlags, required, text, writeWhole } from "./options.ts";
+import { readText } from "./inputFiles.ts";
+import {
+  assertWritable,
+  invalid,
+  number,
+  oneOf,
+  readFlags,
+  required,
+  text,
+  weightFlags,
+  writeWhole,
+} from "./options.ts";
 import { readUNet } from "./unet.ts";
 
 export const PRESET_USAGE = `mixdq preset --calibration FILE --precision w8a8|w4a8 --out mixdq.json
@@ -35,16 +45,10 @@ const FLAGS = {
 
 export async function preset(args: readonly string[]): Promise<void> {
   const { flags } = readFlags(args, FLAGS);
-  const choice = <T extends string>(name: string, choices: readonly T[], fallback?: T): T => {
-    const value =
-      fallback === undefined ? required(flags, name, choices.join(" or ")) : (text(flags, name) ?? fallback);
-    if (!choices.includes(value as T)) throw invalid(`--${name} ${value}: expected ${choices.join(", ")}.`);
-    return value as T;
-  };
-  const precision = choice("precision", Object.keys(PRESETS) as (keyof typeof PRESETS)[]);
-  const range = choice("range-activations", RANGE_RULES, "minmax");
-  const weightRange = choice("weight-range", ["mse", "minmax"] as const, "mse");
-  const group = choice("group", ["none", "64"] as const, "none");
+  required(flags, "precision", "w8a8 or w4a8");
+  const precision = oneOf(flags, "precision", Object.keys(PRESETS) as (keyof typeof PRESETS)[])!;
+  const range = oneOf(flags, "range-activations", RANGE_RULES) ?? "minmax";
+  const weights = weightFlags(flags);
   const protect = number(flags, "protect") ?? 0.01;
   if (protect < 0 || protect > 1) throw invalid(`--protect ${protect}: expected a share of the layers, 0 to 1.`);
   const out = required(flags, "out", "the mixdq.json to write");
@@ -57,7 +61,7 @@ export async function preset(args: readonly string[]): Promise<void> {
     ...PRESETS[precision],
     range,
     protect,
-    weights: { symmetric: flags["symmetric"] === true, range: weightRange, group: group === "64" ? 64 : null },
+    weights,
     bos: flags["no-bos"] !== true,
     split: flags["no-split"] !== true,
   });
@@ -72,11 +76,5 @@ export async function preset(args: readonly string[]): Promise<void> {
 
 /** Throws `invalid-input` for a file that is missing, too large or no calibration. */
 export async function readCalibrationFile(file: string): Promise<Calibration> {
-  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
-  if (size > MAX_CALIBRATION_BYTES)
-    throw invalid(`${file}: got ${size} bytes, expected a calibration.json of at most ${MAX_CALIBRATION_BYTES}.`);
-  const content = await readFile(file, "utf8").catch((error: Error) => {
-    throw invalid(`${file} cannot be read: ${error.message}.`);
-  });
-  return readCalibration(content, file);
+  return readCalibration(await readText(file), file);
 }

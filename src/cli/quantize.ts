@@ -1,15 +1,15 @@
 /** `mixdq quantize`: a model and a bit-width configuration -> a pack, which a page loads by copying. */
-import { readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { quantizableLayers } from "../calibration/layers.ts";
-import { presetConfig, PRESETS, rangesOf } from "../calibration/preset.ts";
+import { DEFAULT_WEIGHTS, presetConfig, PRESETS, rangesOf } from "../calibration/preset.ts";
 import { setDebug } from "../debug.ts";
 import { buildUNet, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
 import { createRuntime } from "../engine/backend.ts";
 import { describeParts, loadFirstToken, type Part } from "../engine/loading.ts";
 import { readModel, type ModelDescription } from "../engine/model.ts";
 import { rememberingFiles, writePack } from "../engine/packing.ts";
-import { configOfModel, parseConfig } from "../engine/quantization.ts";
+import { configOfModel } from "../engine/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { Graph } from "../graph/ops.ts";
 import { attachRanges, type MixdqConfig } from "../quant/config.ts";
@@ -21,9 +21,11 @@ import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
+import { nameOf, readText } from "./inputFiles.ts";
 import {
   invalid,
   makeFolder,
+  readConfig,
   readFlags,
   readTensors,
   required,
@@ -59,11 +61,6 @@ const FLAGS = {
   debug: { type: "string" },
 } as const;
 
-const MAX_CONFIG_BYTES = 64 * 2 ** 20;
-
-/** As presets have it: least squared error, a scale per output channel. */
-const DEFAULT_WEIGHTS: MixdqConfig["weights"] = { symmetric: false, range: "mse", group: null };
-
 export async function quantize(args: readonly string[]): Promise<void> {
   const { flags } = readFlags(args, FLAGS);
   const run = runFlags(flags);
@@ -89,7 +86,7 @@ export async function quantize(args: readonly string[]): Promise<void> {
   const bar = progressBar("quantize", "MB");
   const manifest = await written(out, (sink) =>
     writePack({
-      name: path.basename(path.resolve(folder)),
+      name: nameOf(folder),
       files: source,
       ...{ texts: files.texts, parts, config, bos, sink },
       onProgress: (done, total) => bar.show(done / 1e6, Math.ceil(total / 1e6)),
@@ -123,7 +120,10 @@ async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): 
   if (file !== undefined && precision !== undefined)
     throw invalid(`--precision ${precision}: --config says the bits already. Leave one of them out.`);
   if (isYaml(file)) {
-    const bits = importMixdqYaml(await readText(file, "--config"), acts && (await readText(acts, "--act-config")));
+    const bits = importMixdqYaml(
+      await readText(file, { flag: "--config" }),
+      acts && (await readText(acts, { flag: "--act-config" })),
+    );
     const ranges = await calibration();
     return {
       model: ranges.model,
@@ -131,13 +131,13 @@ async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): 
       bos: ranges.bos,
       layers: attachRanges(bits, rangesOf(ranges, "minmax")),
       averageWeightBits: undefined,
-      provenance: { made: "import", weightBits: path.basename(file), ...(acts && { actBits: path.basename(acts) }) },
+      provenance: { made: "import", weightBits: nameOf(file), ...(acts && { actBits: nameOf(acts) }) },
     };
   }
   if (file !== undefined) {
     if (calibrationFile !== undefined)
       throw invalid(`--calibration ${calibrationFile}: ${file} has its scales already. Leave it out.`);
-    return parseConfig(await readText(file, "--config"), file);
+    return (await readConfig(flags))!;
   }
   if (precision !== "w8a8" && precision !== "w4a8")
     throw invalid(
@@ -149,15 +149,6 @@ async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): 
 }
 
 const isYaml = (file: string | undefined): file is string => file !== undefined && /\.ya?ml$/i.test(file);
-
-async function readText(file: string, flag: string): Promise<string> {
-  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
-  if (size > MAX_CONFIG_BYTES)
-    throw invalid(`${flag} ${file}: got ${size} bytes, expected at most ${MAX_CONFIG_BYTES}.`);
-  return readFile(file, "utf8").catch((error: Error) => {
-    throw invalid(`${flag} ${file} cannot be read: ${error.message}.`);
-  });
-}
 
 /** The text state of the BOS token: what the model's text encoders make of "", or a row of a file. [channels] */
 async function bosState(

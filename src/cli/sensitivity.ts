@@ -1,9 +1,6 @@
 /** `mixdq sensitivity`: how much a picture suffers from each layer in few bits; takes up where it was killed; in shards. */
-import { createHash } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
 import {
   byPath,
-  MAX_SENSITIVITY_BYTES,
   mergeSensitivities,
   readSensitivity,
   writeSensitivity,
@@ -14,8 +11,7 @@ import type { Calibration } from "../calibration/file.ts";
 import { layerGroup } from "../calibration/layers.ts";
 import { checkCalibration } from "../calibration/preset.ts";
 import { setDebug } from "../debug.ts";
-import { createRuntime } from "../engine/backend.ts";
-import { describeParts, loadStages } from "../engine/loading.ts";
+import { describeParts } from "../engine/loading.ts";
 import { readModel } from "../engine/model.ts";
 import { Effort } from "../sensitivity/effort.ts";
 import { Probe, type Findings } from "../sensitivity/probe.ts";
@@ -26,14 +22,14 @@ import { toFloat32 } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
 import type { WeightTensor } from "../weights/safetensors.ts";
-import { requestNodeGpu } from "./adapter.ts";
-import { checkSettings, nameOf, readPrompts } from "./calibrate.ts";
+import { checkSettings, readPrompts } from "./calibrate.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "./diskFiles.ts";
+import { loadFloatModel } from "./floatModel.ts";
 import { hashedFiles } from "./hashedFiles.ts";
+import { nameOf, readBytes, readText, sha256 } from "./inputFiles.ts";
 import { assertWritable, integer, invalid, readFlags, required, text, writeWhole } from "./options.ts";
 import { readCalibrationFile } from "./preset.ts";
-import { progressLine } from "./progress.ts";
 import { describeDuration, progressBar } from "./progressBar.ts";
 import { SavedEvaluations } from "./savedEvaluations.ts";
 import { MOST_SAMPLES, readRequest, SENSITIVITY_FLAGS, type SensitivityRequest } from "./sensitivityFlags.ts";
@@ -55,15 +51,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const pictures = Math.min(request.pictures, prompts.length);
 
   const started = performance.now();
-  const loading = progressLine();
-  const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
-  const { stages, components } = await loadStages(model, runtime, {
-    files,
-    precision: run.precision,
-    onProgress: ({ status, loadedBytes, progress, file }) =>
-      loading.show(`${status} ${progress.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
-  });
-  loading.end();
+  const { runtime, stages, components } = await loadFloatModel(model, files, run);
 
   const { scale } = model.vae;
   const tokens = model.textEncoders[0]!.tokenizer.length;
@@ -93,7 +81,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
     bos: calibration.bos,
     ...(request.layers.length > 0 && { layers: request.layers }),
     promptsSha256: sha256(prompts.join("\n")),
-    calibrationSha256: sha256(await readFile(calibrationFile)),
+    calibrationSha256: sha256(await readBytes(calibrationFile)),
     modelSha256: files.digest(),
   };
   const identity = { model: nameOf(folder), samples: prompts.length, shard: request.shard };
@@ -232,10 +220,6 @@ function describeLayer(
   };
 }
 
-function sha256(content: string | Uint8Array): string {
-  return createHash("sha256").update(content).digest("hex");
-}
-
 /** More shards than this are a mistake. */
 const MOST_FILES = 100_000;
 
@@ -249,14 +233,4 @@ async function merge(args: readonly string[]): Promise<void> {
   const merged = mergeSensitivities(shards);
   await writeWhole(out, new TextEncoder().encode(writeSensitivity(merged)));
   console.log(`${out}: ${merged.layers.size} layers from ${shards.length} shard(s)`);
-}
-
-/** Throws `invalid-input` for a file that is missing or too large. */
-async function readText(file: string): Promise<string> {
-  const size = (await stat(file).catch(() => undefined))?.size ?? 0;
-  if (size > MAX_SENSITIVITY_BYTES)
-    throw invalid(`${file}: got ${size} bytes, expected a sensitivity.json of at most ${MAX_SENSITIVITY_BYTES}.`);
-  return readFile(file, "utf8").catch((error: Error) => {
-    throw invalid(`${file} cannot be read: ${error.message}.`);
-  });
 }

@@ -1,9 +1,20 @@
 /** What `mixdq sensitivity` may be asked, and the checks of it. */
 import type { Shard } from "../allocator/sensitivity.ts";
-import { RANGE_RULES } from "../calibration/preset.ts";
+import { RANGE_RULES } from "../calibration/file.ts";
 import type { WeightQuant } from "../quant/weights.ts";
 import type { Candidates } from "../sensitivity/sites.ts";
-import { integer, invalid, required, RUN_FLAGS, runFlags, text, type Flags, type RunFlags } from "./options.ts";
+import { floatRunFlags } from "./floatModel.ts";
+import {
+  integer,
+  invalid,
+  oneOf,
+  required,
+  RUN_FLAGS,
+  text,
+  weightFlags,
+  type Flags,
+  type RunFlags,
+} from "./options.ts";
 
 /** MixDQ's number of samples. */
 export const MOST_SAMPLES = 32;
@@ -53,8 +64,6 @@ export const SENSITIVITY_FLAGS = {
   steps: { type: "string" },
 } as const;
 
-const FLOAT_PRECISIONS = ["fp32", "fp16"];
-
 /** What to measure, and how. */
 export interface SensitivityRequest {
   readonly run: RunFlags;
@@ -74,20 +83,7 @@ export interface SensitivityRequest {
 /** Throws `invalid-input`. */
 export function readRequest(flags: Flags): SensitivityRequest {
   // What bits cost is measured against the exact model; fp16 has noise of its own, in some layers about that of 8 bits.
-  const precision = text(flags, "precision") ?? "fp32";
-  if (!FLOAT_PRECISIONS.includes(precision) || flags["config"] !== undefined)
-    throw invalid(
-      `${flags["config"] === undefined ? `--precision ${precision}` : "--config"}: sensitivity disturbs the float model, ` +
-        `expected --precision ${FLOAT_PRECISIONS.join(" or ")} and no --config.`,
-    );
-  const run = runFlags({ ...flags, precision });
-  if (run.backend !== "webgpu")
-    throw invalid(`--backend ${run.backend}: sensitivity changes the network as it runs, only webgpu allows that.`);
-  const choice = <T extends string>(name: string, choices: readonly T[], fallback: T): T => {
-    const value = text(flags, name) ?? fallback;
-    if (!choices.includes(value as T)) throw invalid(`--${name} ${value}: expected ${choices.join(", ")}.`);
-    return value as T;
-  };
+  const run = floatRunFlags(flags, "sensitivity disturbs");
   const pictures = integer(flags, "pictures") ?? Infinity;
   if (pictures === 0) throw invalid("--pictures 0: expected at least one, SSIM is what content layers are judged by.");
   const samples = integer(flags, "samples");
@@ -101,13 +97,9 @@ export function readRequest(flags: Flags): SensitivityRequest {
       activation:
         text(flags, "act-candidates") === "none" ? [] : widths(flags, "act-candidates", "4,8", ACTIVATION_BITS),
     },
-    weights: {
-      symmetric: flags["symmetric"] === true,
-      range: choice("weight-range", ["mse", "minmax"], "mse"),
-      group: choice("group", ["none", "64"], "none") === "64" ? 64 : null,
-    },
-    rangeRule: choice("range-activations", RANGE_RULES, "minmax"),
-    ssim: choice("ssim", ["all", "content"], "all"),
+    weights: weightFlags(flags),
+    rangeRule: oneOf(flags, "range-activations", RANGE_RULES) ?? "minmax",
+    ssim: oneOf(flags, "ssim", ["all", "content"] as const) ?? "all",
     shard: readShard(text(flags, "shard")),
     layers: layers === undefined ? [] : layers.split(",").map((part) => part.trim()),
     pictures,

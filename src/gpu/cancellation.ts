@@ -10,17 +10,10 @@ export interface Cancellation {
 }
 
 export function listenTo(signal: AbortSignal | undefined): Cancellation {
-  let listener: (() => void) | undefined;
-  const aborted = new Promise<never>((_, reject) => {
-    listener = () => {
-      try {
-        throwIfAborted(signal);
-      } catch (error) {
-        reject(error);
-      }
-    };
-    signal?.addEventListener("abort", listener);
-  });
+  let listener = (): void => {};
+  const fired = new Promise<void>((resolve) => (listener = resolve));
+  signal?.addEventListener("abort", listener);
+  const aborted = fired.then(() => throwIfAborted(signal)) as Promise<never>;
   aborted.catch(() => {}); // the run may be over before anyone listens
-  return { signal, aborted, forget: () => signal?.removeEventListener("abort", listener!) };
+  return { signal, aborted, forget: () => signal?.removeEventListener("abort", listener) };
 }

@@ -25,7 +25,7 @@ export class TensorMemory {
     const { name, memory } = this.#plan;
     await this.#context.reserve(memory.arenaBytes);
     if (memory.keptBytes > 0)
-      this.#kept ??= await this.#allocate(`${name} kept`, memory.keptBytes, GPUBufferUsage.STORAGE);
+      this.#kept ??= await this.#allocate(`${name}, kept`, memory.keptBytes, GPUBufferUsage.STORAGE);
   }
 
   #allocate(label: string, size: number, usage = 0): Promise<GPUBuffer> {
@@ -94,7 +94,7 @@ export class TensorMemory {
       if (placement.arena !== KEPT) pieces.push(placement);
     }
     const size = pieces.reduce((sum, { bytes }) => sum + bytes, 0);
-    const buffer = await this.#allocate(`${name} at ${at}`, size);
+    const buffer = await this.#allocate(`${name}, snapshot before dispatch ${at}`, size);
     this.#copy(pieces, (commands, own, { offset, bytes }, end) =>
       commands.copyBufferToBuffer(own, offset, buffer, end, bytes),
     );

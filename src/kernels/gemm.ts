@@ -76,29 +76,64 @@ function slicesFor(workgroups: number, steps: number): number {
   return Math.max(1, Math.min(wanted, Math.floor(steps / LEAST_STEPS), MOST_SLICES));
 }
 
-type Bindings = Readonly<Record<string, Bound>>;
-
-/** A product as shaders take it, whichever way it is computed. */
-interface Prepared {
-  readonly isInteger: boolean;
-  /** Of the weight matrix, in whole quads; twice y's for geglu. */
-  readonly columns: number;
-  readonly shared: Pick<Dispatch, "path" | "kind" | "constants" | "numbers" | "writes" | "work">;
-  /** What is multiplied, what makes numbers of integer sums, and what is done with them at the end. */
-  readonly operands: Bindings;
-  readonly parameters: Bindings;
-  readonly end: Bindings;
-  readonly defines: Dispatch["defines"];
-  readonly endDefines: Dispatch["defines"];
-}
-
 /** One dispatch; or two, where the inner dimension is cut into slices so that there is enough to do at a time. */
 export function gemm(product: Product, context: KernelContext): Dispatch[] {
-  const prepared = prepare(product, context);
-  return context.caps.gemm === "direct" ? [direct(product, prepared)] : tiled(product, prepared, context);
+  const { path, rows, n, x, x2, taps } = product;
+  const { isInteger, columns, shared, operands, parameters, end, defines, endDefines } = prepare(product, context);
+  const whole = { ...shared, bindings: { ...operands, ...parameters, ...end } };
+  const shader = isInteger ? "gemm_i8" : "gemm";
+  if (context.caps.gemm === "direct")
+    return [
+      {
+        ...whole,
+        shader: `${shader}_direct`,
+        defines: { ...defines, ...endDefines },
+        workgroups: [Math.ceil(quads(n) / 8), Math.ceil(rows / 32), 1],
+      },
+    ];
+
+  const tile = tileFor(rows, columns);
+  const [groupsM, groupsN] = [Math.ceil(rows / tile.BM), Math.ceil(columns / tile.BN)];
+  const tiled = { ...defines, ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: STAGED_QUADS }) };
+  const isOneSum = isInteger && !("SPLIT" in defines || "GROUPED" in defines);
+  const steps = taps * Math.ceil((quads(x.shape[3]) + quads(x2?.shape[3] ?? 0)) / (4 * STAGED_ELEMENTS));
+  const slices = isOneSum ? slicesFor(groupsM * groupsN, steps) : 1;
+  if (slices === 1)
+    return [
+      {
+        ...whole,
+        shader: `${shader}_tiled`,
+        defines: { ...tiled, ...endDefines },
+        workgroups: [groupsM, groupsN, 1],
+      },
+    ];
+  const sums = context.scratch(`${path}.sums`, [slices, 1, rows, columns], "u32");
+  const xSums = context.scratch(`${path}.x_sums`, [slices, 1, rows, 1], "u32");
+  return [
+    {
+      ...shared,
+      shader: "gemm_i8_tiled",
+      defines: { ...tiled, SLICES: slices },
+      bindings: { ...operands, sums, x_sums: xSums },
+      writes: ["sums", "x_sums"],
+      workgroups: [groupsM, groupsN, slices],
+    },
+    {
+      ...shared,
+      shader: "gemm_i8_reduce",
+      defines: { ...defines, ...endDefines, SLICES: slices },
+      bindings: { sums, x_sums: xSums, ...parameters, ...end },
+      workgroups: spread(Math.ceil((rows * quads(n)) / 64), context.caps),
+      work: slices * rows * columns,
+    },
+  ];
 }
 
-function prepare(product: Product, context: KernelContext): Prepared {
+/**
+ * A product as shaders take it, whichever way it is computed: what is multiplied (`operands`), what makes numbers of
+ * integer sums (`parameters`) and what is done with them at the `end`. `columns` of the weight matrix, in whole quads.
+ */
+function prepare(product: Product, context: KernelContext) {
   const { path, kind, x, x2, y, rows, n, first, taps, activation, weights, quantization, biases, bos, added } = product;
   const { caps } = context;
   const gated = activation === "geglu";
@@ -125,13 +160,13 @@ function prepare(product: Product, context: KernelContext): Prepared {
     writes: ["y"],
     work: rows * columns * taps * (x.shape[3] + (x2?.shape[3] ?? 0)),
   };
-  const operands = {
+  const operands: Record<string, Bound> = {
     x,
     ...(x2 && { x2 }),
     w: packed ? packed.codes : matrix(weights, context.weightType, gated),
   };
-  const parameters: Bindings = packed ? { parameters: packed.parameters } : {};
-  const end = {
+  const parameters: Record<string, Bound> = packed ? { parameters: packed.parameters } : {};
+  const end: Record<string, Bound> = {
     ...(biases.length > 0 && { bias: vector(biases, gated) }),
     ...(bos.length > 0 && { bos: table(bos) }),
     ...added,
@@ -151,62 +186,6 @@ function prepare(product: Product, context: KernelContext): Prepared {
     ...(added["residual"] && { RESIDUAL: true as const }),
   };
   return { isInteger, columns, shared, operands, parameters, end, defines, endDefines };
-}
-
-function direct(
-  { rows, n }: Product,
-  { isInteger, shared, operands, parameters, end, defines, endDefines }: Prepared,
-): Dispatch {
-  return {
-    ...shared,
-    shader: isInteger ? "gemm_i8_direct" : "gemm_direct",
-    defines: { ...defines, ...endDefines },
-    bindings: { ...operands, ...parameters, ...end },
-    workgroups: [Math.ceil(quads(n) / 8), Math.ceil(rows / 32), 1],
-  };
-}
-
-function tiled(
-  { path, rows, n, x, x2, taps }: Product,
-  { isInteger, columns, shared, operands, parameters, end, defines, endDefines }: Prepared,
-  context: KernelContext,
-): Dispatch[] {
-  const tile = tileFor(rows, columns);
-  const [groupsM, groupsN] = [Math.ceil(rows / tile.BM), Math.ceil(columns / tile.BN)];
-  const tileDefines = { ...defines, ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: STAGED_QUADS }) };
-  const isOneSum = isInteger && !("SPLIT" in defines || "GROUPED" in defines);
-  const steps = taps * Math.ceil((quads(x.shape[3]) + quads(x2?.shape[3] ?? 0)) / (4 * STAGED_ELEMENTS));
-  const slices = isOneSum ? slicesFor(groupsM * groupsN, steps) : 1;
-  if (slices === 1)
-    return [
-      {
-        ...shared,
-        shader: isInteger ? "gemm_i8_tiled" : "gemm_tiled",
-        defines: { ...tileDefines, ...endDefines },
-        bindings: { ...operands, ...parameters, ...end },
-        workgroups: [groupsM, groupsN, 1],
-      },
-    ];
-  const sums = context.scratch(`${path}.sums`, [slices, 1, rows, columns], "u32");
-  const xSums = context.scratch(`${path}.x_sums`, [slices, 1, rows, 1], "u32");
-  return [
-    {
-      ...shared,
-      shader: "gemm_i8_tiled",
-      defines: { ...tileDefines, SLICES: slices },
-      bindings: { ...operands, sums, x_sums: xSums },
-      writes: ["sums", "x_sums"],
-      workgroups: [groupsM, groupsN, slices],
-    },
-    {
-      ...shared,
-      shader: "gemm_i8_reduce",
-      defines: { ...defines, ...endDefines, SLICES: slices },
-      bindings: { sums, x_sums: xSums, ...parameters, ...end },
-      workgroups: spread(Math.ceil((rows * quads(n)) / 64), context.caps),
-      work: slices * rows * columns,
-    },
-  ];
 }
 
 function quantizedDefines(

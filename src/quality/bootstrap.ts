@@ -59,7 +59,7 @@ export function bootstrapMean(values: readonly number[], options?: BootstrapOpti
   return bootstrap(values.length, mean, options);
 }
 
-/** 0 <= number < 1, from a 32-bit state (the "mulberry32" mixer, public domain): good enough to draw samples with. */
+/** 0 <= number < 1, from a 32-bit state (mulberry32; Tommy Ettinger, public domain): good enough to draw samples with. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

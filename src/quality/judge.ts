@@ -8,6 +8,7 @@
  *     prompts.jsonl            fixed prompts, one a line, with the attributes that each states
  */
 import { MixdqError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
 import { readFloats } from "../weights/convert.ts";
 import { parseSafetensors } from "../weights/safetensors.ts";
 import type { Gaussian } from "./frechet.ts";
@@ -120,10 +121,6 @@ function parseJson(text: string, where: string): unknown {
   }
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function pick(value: unknown, key: string): unknown {
   return isObject(value) ? value[key] : undefined;
 }
@@ -134,9 +131,4 @@ function isCount(value: unknown, most: number): value is number {
 
 function isShare(value: unknown): boolean {
   return typeof value === "number" && value >= 0 && value <= 1;
-}
-
-function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? "nothing";
-  return text.length > 100 ? `${text.slice(0, 100)}...` : text;
 }

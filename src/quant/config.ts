@@ -3,6 +3,7 @@
  * diffusers names modules; layers that are not listed run in 16-bit float.
  */
 import { MixdqError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
 import { activationQuant, type ActivationQuant } from "./activations.ts";
 import type { WeightBits, WeightQuant } from "./formats.ts";
 import { SMALLEST_SCALE } from "./rounding.ts";
@@ -201,9 +202,8 @@ function readAct(json: unknown, top: number, where: string): ActivationQuant {
 }
 
 function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  const isObject = typeof json === "object" && json !== null && !Array.isArray(json);
-  expectThat(isObject, where, show(json), "a JSON object");
-  return json as Record<string, unknown>;
+  expectThat(isObject(json), where, show(json), "a JSON object");
+  return json;
 }
 
 /** Programs that write absent values as null mean their defaults. */
@@ -220,9 +220,3 @@ function expectThat(condition: boolean, where: string, got: string, expected: st
   if (condition) return;
   throw new MixdqError("invalid-input", `${where}: got ${got}, expected ${expected}. Correct the file.`);
 }
-
-/** JSON, cut where a message would become a page. */
-const show = (json: unknown): string => {
-  const text = JSON.stringify(json) ?? "nothing";
-  return text.length <= 80 ? text : `${text.slice(0, 80)}…`;
-};

@@ -6,14 +6,13 @@
  * keys and values are computed once a sample; and because layers come in the order of the plan, each sample waits in a
  * snapshot just before the layer, so that what lies before it is computed once for all layers together.
  */
-import type { Calibration } from "../calibration/file.ts";
-import { rangesOf, type RangeRule } from "../calibration/preset.ts";
+import type { Calibration, LayerRanges, RangeRule } from "../calibration/file.ts";
+import { rangesOf } from "../calibration/preset.ts";
 import type { OpenNetwork } from "../engine/runtime.ts";
 import { toChannelsFirst } from "../engine/stages.ts";
 import type { Tensor } from "../graph/ops.ts";
 import { ssim } from "../quality/ssim.ts";
 import { activationQuant } from "../quant/activations.ts";
-import type { ValueRange } from "../quant/config.ts";
 import type { WeightBits, WeightQuant } from "../quant/formats.ts";
 import { toHalf } from "../quant/half.ts";
 import { disturbedInput, disturbedWeights, merged } from "./disturb.ts";
@@ -43,7 +42,7 @@ export interface ProbeOptions extends SampleOptions {
 
 export class Probe {
   readonly #options: ProbeOptions;
-  readonly #ranges: Map<string, { act: ValueRange; act2?: ValueRange }>;
+  readonly #ranges: LayerRanges;
   readonly #output: Tensor;
   /** Where the samples wait, and the results of that op before any disturbance where they are needed. */
   #from = 0;

@@ -4,6 +4,7 @@
  * special_tokens_map.json.
  */
 import { MixdqError } from "../errors.ts";
+import { isObject } from "../json.ts";
 
 /** The texts of the files that are there; tokenizer.json is preferred, else vocab and merges are needed. */
 export interface TokenizerFiles {
@@ -163,10 +164,6 @@ function parseObject(text: string, where: string): Record<string, unknown> {
   }
   if (!isObject(parsed)) throw malformed(where, JSON.stringify(parsed), "a JSON object");
   return parsed;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function malformed(where: string, got: string, expected: string): MixdqError {

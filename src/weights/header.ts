@@ -4,6 +4,7 @@
  * Format: https://github.com/huggingface/safetensors#format
  */
 import { MixdqError } from "../errors.ts";
+import { isObject } from "../json.ts";
 
 /** Bytes of one element. */
 export const DTYPE_BYTES = {
@@ -151,10 +152,6 @@ function parseMetadata(metadata: unknown, where: string): Record<string, string>
     throw invalid(where, "__metadata__ that is not all strings", "an object of strings", REPLACE);
   }
   return metadata as Record<string, string>;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isCounts(value: unknown): value is number[] {

@@ -11,6 +11,7 @@
  * `<module path>.bos` holds a layer's product with the BOS token, F32 [1, N].
  */
 import { MixdqError } from "../errors.ts";
+import { isObject, show } from "../json.ts";
 import { isMarkup } from "./folder.ts";
 
 export const MANIFEST = "manifest.json";
@@ -299,8 +300,8 @@ function parse(text: string, where: string): unknown {
 }
 
 function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  expectThat(typeof json === "object" && json !== null && !Array.isArray(json), where, show(json), "a JSON object");
-  return json as Record<string, unknown>;
+  if (!isObject(json)) throw invalid(where, show(json), "a JSON object");
+  return json;
 }
 
 function list(json: unknown, most: number, where: string, what: string): readonly unknown[] {
@@ -329,10 +330,4 @@ function expectThat(condition: boolean, where: string, got: string, expected: st
 function invalid(where: string, got: string, expected: string): MixdqError {
   const advice = "Write the pack again with mixdq quantize.";
   return new MixdqError("invalid-model", `${where}: got ${got}, expected ${expected}. ${advice}`);
-}
-
-/** A stranger's value, short enough for one line. */
-function show(json: unknown): string {
-  const text = JSON.stringify(json) ?? "nothing";
-  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
 }
