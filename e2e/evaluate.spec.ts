@@ -2,13 +2,16 @@
  * `mixdq evaluate` on the default model and its judge: the same figures twice, clearly bad ones for weights out of order
  * and for pictures of other prompts, and figures against FP16.
  */
+import { createHash } from "node:crypto";
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { decode } from "fast-png";
 import { beforeAll, describe, expect, test } from "vitest";
+import { readSensitivity } from "../src/allocator/sensitivity.ts";
 import { evaluate } from "../src/cli/evaluate.ts";
 import type { Estimate } from "../src/quality/bootstrap.ts";
 import { seededRandom } from "../src/quality/bootstrap.ts";
+import { averageWeightBits, readMixdqConfig } from "../src/quant/config.ts";
 import { parseSafetensors, writeSafetensors, type TensorToWrite } from "../src/weights/safetensors.ts";
 import { BrokenModel, emptyFolder, expectError, mixdq, ownLines, refusal, UNET, UNET_CONFIG } from "./broken.ts";
 
@@ -41,6 +44,8 @@ async function evaluated(flags: Record<string, string | number>): Promise<{ repo
     grid: readFileSync(out.replace(".json", ".png")),
   };
 }
+
+const json = (file: string): unknown => JSON.parse(readFileSync(file, "utf8"));
 
 /** The postcard model with the values of three of its UNet's weights in another order. */
 function shuffledModel(): string {
@@ -135,6 +140,40 @@ describe("evaluate", () => {
     expect(report.alignmentAgainstFp16!.value).toBeCloseTo(report.alignment.value - report.fp16!.alignment.value, 12);
     const { width, height } = decode(grid);
     expect([width, height]).toEqual([2 * (SIZE + 2) - 2, 2 * (SIZE + 2) - 2]);
+  });
+});
+
+describe("the default model's own configurations", () => {
+  /** A few dB below what 128 prompts give (models/postcard/quantization): 4 prompts scatter, adapters differ. */
+  test.each([
+    ["w8a8", 8.3, 40],
+    ["w4a8", 4, 40],
+  ])("%s: at most %d bits a weight, at least %d dB against FP16", async (precision, bits, decibels) => {
+    const config = readMixdqConfig(json(path.join(POSTCARD, `mixdq.${precision}.json`)), precision);
+    expect(config.averageWeightBits).toBeLessThanOrEqual(bits);
+    const { report } = await evaluated({ precision, prompts: 4 });
+    expect(report.psnr.value).toBeGreaterThan(decibels);
+    expect(report.ssim.value).toBeGreaterThan(0.998);
+    expect(report.alignmentAgainstFp16!.value).toBeGreaterThan(-0.05);
+  });
+
+  test("w4a8 is of the sensitivity and the calibration that lie beside it, and has no more bits than it says", () => {
+    const config = readMixdqConfig(json(path.join(POSTCARD, "mixdq.w4a8.json")), "w4a8");
+    const file = (name: string): string => path.join(POSTCARD, "quantization", name);
+    const sha256 = (name: string): string =>
+      createHash("sha256")
+        .update(readFileSync(file(name)))
+        .digest("hex");
+    expect(config.provenance).toMatchObject({
+      made: "mixdq allocate",
+      sensitivity: { sha256: sha256("sensitivity.json") },
+      calibration: { sha256: sha256("calibration.json") },
+      choice: { by: "ssim" },
+    });
+    const { layers } = readSensitivity(readFileSync(file("sensitivity.json"), "utf8"), "sensitivity.json");
+    expect([...config.layers.keys()].sort()).toEqual([...layers.keys()].sort());
+    const counts = new Map(Array.from(layers, ([name, { weights }]) => [name, weights]));
+    expect(averageWeightBits(config, counts).all).toBeCloseTo(config.averageWeightBits!, 12);
   });
 });
 
