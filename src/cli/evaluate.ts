@@ -116,7 +116,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     console.error(`warning: ${warnings.length - SHOWN_WARNINGS} more are in ${plan.out}.`);
   console.log(
     `${plan.out}: ${prompts.length} pictures of ${plan.settings.width}x${plan.settings.height}, ` +
-      `${chosen.info.precision} on ${chosen.info.adapter}; look at ${plan.gridFile}`,
+      `${chosen.info.precision}${plan.config ? ` by ${nameOf(plan.configFile)}` : ""} on ${chosen.info.adapter}; look at ${plan.gridFile}`,
   );
   printFigures({ ...main, ...(isCompared && compared) }, beside);
 }

@@ -94,11 +94,13 @@ export async function generate(args: readonly string[]): Promise<void> {
       progress.show(`${status} ${percent.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
   });
   let seen: Intermediates | undefined;
-  const image = await pipeline.generate(request, {
-    latents: start?.values,
-    onStep: (event) => progress.show(event.type === "step" ? `step ${event.step} of ${event.steps}` : event.type),
-    onIntermediates: (values) => (seen = values),
-  });
+  const image = await pipeline
+    .generate(request, {
+      latents: start?.values,
+      onStep: (event) => progress.show(event.type === "step" ? `step ${event.step} of ${event.steps}` : event.type),
+      onIntermediates: (values) => (seen = values),
+    })
+    .finally(() => pipeline.dispose());
   progress.end();
 
   for (const warning of image.warnings) console.error(`warning: ${warning}`);

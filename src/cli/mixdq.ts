@@ -3,6 +3,8 @@ import { MixdqError } from "../errors.ts";
 import { exitWithDawn } from "./adapter.ts";
 import { allocate } from "./allocate.ts";
 import { ALLOCATE_USAGE } from "./allocateFlags.ts";
+import { auto } from "./auto.ts";
+import { AUTO_USAGE } from "./autoFlags.ts";
 import { bench, BENCH_USAGE } from "./bench.ts";
 import { calibrate, CALIBRATE_USAGE } from "./calibrate.ts";
 import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";
@@ -19,6 +21,7 @@ const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Prom
   generate: { run: generate, usage: GENERATE_USAGE },
   unet: { run: unet, usage: UNET_USAGE },
   evaluate: { run: evaluate, usage: EVALUATE_USAGE },
+  auto: { run: auto, usage: AUTO_USAGE },
   calibrate: { run: calibrate, usage: CALIBRATE_USAGE },
   preset: { run: preset, usage: PRESET_USAGE },
   synthesize: { run: synthesize, usage: SYNTHESIZE_USAGE },

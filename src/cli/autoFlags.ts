@@ -1,0 +1,186 @@
+/** What `mixdq auto` may be asked, and the checks of it. */
+import path from "node:path";
+import type { AllocateOptions } from "../allocator/allocate.ts";
+import { layerGroup, quantizableLayers } from "../calibration/layers.ts";
+import { buildUNet } from "../diffusion/unet.ts";
+import { readModel, type ModelDescription } from "../engine/model.ts";
+import { checkRequest } from "../engine/request.ts";
+import { MixdqError } from "../errors.ts";
+import { openPack } from "../weights/pack.ts";
+import { ALLOCATE_FLAGS, readAllocateRequest } from "./allocateFlags.ts";
+import { stepsOf, type AutoRequest, type TrialPrompts } from "./autoSteps.ts";
+import { checkSettings, readPrompts } from "./calibrate.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { diskFiles } from "./diskFiles.ts";
+import { choosePrompts, findJudge, type Judge } from "./judging.ts";
+import { integer, invalid, number, readFlags, required, runFlags, text, type Flags } from "./options.ts";
+import { readRequest, SENSITIVITY_FLAGS } from "./sensitivityFlags.ts";
+
+/** What the defaults make of a chain: on two cores without a GPU a quarter of an hour for the default model. */
+const SAMPLES = 4;
+const PICTURES = 2;
+const TRIALS = 32;
+/** Wider than the paper's, and another sum: what gives the better pictures (docs/allocation.md). */
+const CANDIDATES = "2,3,4,8";
+const SUM = "noise";
+
+export const AUTO_USAGE = `mixdq auto --out FOLDER
+  calibrate, sensitivity, allocate, quantize and generate, one after the other: from a model to a pack. FOLDER gets
+  calibration.json, sensitivity.json, mixdq.json, report.html, pack/, picture.png with picture.fp16.png to compare, and
+  steps.json, which tells what was made of what. Started again, also after a kill, it goes on where it was; a step whose
+  flags or files have changed since is made anew.
+  --model DIR           a diffusers folder; default: the model in models/postcard
+  --prompts FILE        text, one prompt a line; default: calibration.txt in the model's folder
+  --weight-bits N       bits per weight, on average and at most; default 4
+  --act-bits N          bits of inputs: 4 to 8, or 16 (weights only); default 8
+  --candidates LIST     widths of weights to measure and choose from, of 2,3,4,8; default ${CANDIDATES}
+  --sum decibels|noise  how allocate adds up quality's SQNR; default noise, decibels as the paper does
+  --samples N           prompts that the sensitivity is measured with, from the first on; default ${SAMPLES}
+  --pictures N          how many of them are decoded for SSIM; default ${PICTURES}. Time grows with both, and so does how
+                        sure the order of the layers is; 32 are the paper's
+  --ssim content|all    layers that SSIM is measured of; default content, those that are judged by it; all, for a study of
+                        the layers, decodes two to four times as many pictures and changes no bit
+  --trials N|FILE       pictures that decide between allocations, as allocate's --prompts: the judge's last N, or a file;
+                        of a model without a judge the last N of --prompts, which it was calibrated with too; default ${TRIALS}.
+                        0: none, both groups lose the same share of their metric
+  --prompt TEXT         of picture.png; default: the first of --prompts        --seed N   its seed; default 0
+  --precision fp32|fp16 of the model that is calibrated and measured; default fp32, fp16 takes half the memory
+  --adapter NAME --kernels direct|tiled --no-f16
+  Everything else that a step can do, its own command can.`;
+
+export const AUTO_FLAGS = {
+  out: { type: "string" },
+  model: { type: "string" },
+  prompts: { type: "string" },
+  "weight-bits": { type: "string" },
+  "act-bits": { type: "string" },
+  candidates: { type: "string" },
+  sum: { type: "string" },
+  samples: { type: "string" },
+  pictures: { type: "string" },
+  ssim: { type: "string" },
+  trials: { type: "string" },
+  prompt: { type: "string" },
+  seed: { type: "string" },
+  precision: { type: "string" },
+  adapter: { type: "string" },
+  kernels: { type: "string" },
+  "no-f16": { type: "boolean" },
+} as const;
+
+/** Checks everything that can be checked before hours of work. Throws `invalid-input`, and `invalid-model`. */
+export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
+  const out = required(flags, "out", "the folder to make everything in");
+  runFlags(flags);
+  const weightBits = number(flags, "weight-bits") ?? 4;
+  const actBits = number(flags, "act-bits") ?? 8;
+  if (!(actBits === 16 || (actBits >= 4 && actBits <= 8)))
+    throw invalid(`--act-bits ${actBits}: expected 4 to 8, or 16 for weights only.`);
+  const seed = integer(flags, "seed") ?? 0;
+
+  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const files = await diskFiles(folder);
+  const way = path.relative(path.resolve(folder), path.resolve(out));
+  if (!path.isAbsolute(way) && way.split(path.sep)[0] !== "..")
+    throw invalid(
+      `--out ${out}: lies in the model's folder ${folder}, which is passed on as it is. Choose another place.`,
+    );
+  if (await openPack(files)) throw invalid(`--model ${folder}: is a pack already, expected the model to make one of.`);
+  const model = await readModel(files);
+  const file = text(flags, "prompts") ?? (await promptsOfModel(folder));
+  const prompts = await readPrompts(file, undefined);
+  checkSettings(prompts, 0, undefined, model);
+  const prompt = text(flags, "prompt") ?? prompts[0]!;
+  checkRequest({ prompt, seed }, model);
+  const samples = integer(flags, "samples") ?? Math.min(SAMPLES, prompts.length);
+  if (samples > prompts.length)
+    throw invalid(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
+
+  const judge = await findJudge(undefined, folder);
+  const given = (...names: string[]): string[] =>
+    names.flatMap((name) =>
+      flags[name] === undefined ? [] : flags[name] === true ? `--${name}` : `--${name}=${flags[name]}`,
+    );
+  const request = {
+    ...{ out, model: folder, prompts: file, weightBits, actBits, samples },
+    candidates: text(flags, "candidates") ?? CANDIDATES,
+    sum: text(flags, "sum") ?? SUM,
+    pictures: integer(flags, "pictures") ?? Math.min(PICTURES, Math.max(1, samples)),
+    ssim: text(flags, "ssim") ?? "content",
+    trials: await chooseTrials(text(flags, "trials"), judge, prompts, file),
+    judge: judge?.folder,
+    ...{ prompt, seed, precision: given("precision"), device: given("adapter", "kernels", "no-f16") },
+  };
+  const [, sensitivity, allocate] = stepsOf(request);
+  readRequest(readFlags(sensitivity!.runs[0]!, SENSITIVITY_FLAGS).flags);
+  const { options } = readAllocateRequest(readFlags(allocate!.runs[0]!, ALLOCATE_FLAGS).flags);
+  checkBudget(weightBits, options.candidates!, model);
+  return request;
+}
+
+const PROMPTS_OF_MODEL = "calibration.txt";
+
+async function promptsOfModel(folder: string): Promise<string> {
+  const file = path.join(folder, PROMPTS_OF_MODEL);
+  if ((await (await diskFiles(folder)).text(PROMPTS_OF_MODEL)) !== undefined) return file;
+  throw invalid(
+    `--prompts is missing: ${folder} has no ${PROMPTS_OF_MODEL} either. Give a text file with one prompt a line, about 32 ` +
+      "of the kind that the model will be asked.",
+  );
+}
+
+/** undefined where no picture is to decide. `prompts` are those of `file`. */
+async function chooseTrials(
+  asked: string | undefined,
+  judge: Judge | undefined,
+  prompts: readonly string[],
+  file: string,
+): Promise<TrialPrompts | undefined> {
+  if (asked === "0") return undefined;
+  if (asked !== undefined && !/^\d+$/.test(asked)) {
+    await choosePrompts(asked, judge).catch(refuseAsTrials);
+    return { file: asked };
+  }
+  const most = judge ? (await choosePrompts(undefined, judge)).prompts.length : prompts.length;
+  const count = asked === undefined ? Math.min(TRIALS, most) : Number(asked);
+  if (judge) {
+    await choosePrompts(`${count}`, judge).catch(refuseAsTrials);
+    return { ofJudge: count };
+  }
+  if (count < 2 || count > most)
+    throw invalid(
+      `--trials ${count}: expected 2 to ${most}, as many as ${file} has. Add prompts, give a FILE, or --trials 0: then no ` +
+        "picture decides.",
+    );
+  return { text: `${prompts.slice(-count).join("\n")}\n` };
+}
+
+/** The flag has another name here. */
+function refuseAsTrials(error: unknown): never {
+  if (!(error instanceof MixdqError)) throw error;
+  throw new MixdqError(error.code, error.message.replaceAll("--prompts", "--trials"));
+}
+
+/** As the allocator has it. */
+const MOST_WEIGHT_BITS = 16;
+
+/** The allocator would say so too, but only when everything has been measured. */
+function checkBudget(
+  weightBits: number,
+  candidates: NonNullable<AllocateOptions["candidates"]>,
+  model: ModelDescription,
+): void {
+  const [height, width] = model.unet.sampleSize;
+  const graph = buildUNet(model.unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32");
+  let [least, all] = [0, 0];
+  for (const { path, weights } of quantizableLayers(graph)) {
+    least += weights * Math.min(...candidates[layerGroup(path)]);
+    all += weights;
+  }
+  if (weightBits * all >= least * (1 - 1e-12) && weightBits <= MOST_WEIGHT_BITS) return;
+  const lowest = Math.ceil((1e4 * least) / all - 1e-6) / 1e4; // rounded up, so that it is enough
+  throw invalid(
+    `--weight-bits ${weightBits}: expected ${lowest}, which all layers at their smallest width take, to ` +
+      `${MOST_WEIGHT_BITS}. Choose another budget, or allow smaller widths with --candidates.`,
+  );
+}
