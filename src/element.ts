@@ -9,9 +9,9 @@
  * Events, none of which bubbles, as with <img>: `progress` (detail: LoadProgress), `step` (StepEvent), `load`
  * (GeneratedImage), `error` (MixdqError). Parts for styles: `picture`, `progress`, `error`.
  */
-import { type Engine, type EngineOptions, type GeneratedImage, createEngine } from "./index.ts";
-import { type ErrorCode, MixdqError } from "./errors.ts";
-import type { LoadProgress, Precision } from "./types.ts";
+import type { GeneratedImage } from "./index.ts";
+import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
+import type { Precision } from "./types.ts";
 
 const ATTRIBUTES = [
   ...["prompt", "negative-prompt", "model", "precision", "config"],
@@ -21,49 +21,6 @@ const ATTRIBUTES = [
 /** Does nothing when the tag is taken. Only in a browser. */
 export function defineMixdqImage(tag = "mixdq-image"): void {
   if (customElements.get(tag) === undefined) customElements.define(tag, createClass());
-}
-
-/** One engine for all elements of the same model, precision and configuration: its weights are the larger part. */
-interface Shared {
-  readonly engine: Promise<Engine>;
-  readonly loading: AbortController;
-  readonly listeners: Set<(progress: LoadProgress) => void>;
-  /** The picture before; an engine makes one at a time. */
-  turn: Promise<unknown>;
-  users: number;
-  /** It never loaded, or lost its GPU: the next picture needs another. */
-  isBroken: boolean;
-}
-
-/** After these an engine makes no more pictures. */
-const LOST: readonly ErrorCode[] = ["device-lost", "out-of-memory"];
-
-const engines = new Map<string, Shared>();
-
-/** While it loads, every user hears of the progress. Call the result once to let go; the last one to do so ends it. */
-function acquire(options: EngineOptions, onProgress: (progress: LoadProgress) => void): [Shared, release: () => void] {
-  const key = JSON.stringify([options.model, options.precision, options.config]);
-  let shared = engines.get(key);
-  if (!shared || shared.isBroken) {
-    const loading = new AbortController();
-    const listeners: Shared["listeners"] = new Set();
-    const tell = (progress: LoadProgress): void => listeners.forEach((listener) => listener(progress));
-    const engine = createEngine({ ...options, signal: loading.signal, onProgress: tell });
-    shared = { engine, loading, listeners, turn: Promise.resolve(), users: 0, isBroken: false };
-    engines.set(key, shared);
-  }
-  const held = shared;
-  held.engine.catch(() => (held.isBroken = true));
-  held.users++;
-  held.listeners.add(onProgress);
-  const release = (): void => {
-    held.listeners.delete(onProgress);
-    if (--held.users > 0) return;
-    if (engines.get(key) === held) engines.delete(key);
-    held.loading.abort();
-    held.engine.then((engine) => engine.dispose()).catch(() => {}); // whoever waited for it was told
-  };
-  return [held, release];
 }
 
 /** A function, because HTMLElement is missing where pages are rendered on a server. */
@@ -79,7 +36,7 @@ function createClass(): CustomElementConstructor {
     readonly #message = document.createElement("p");
     #running: AbortController | undefined;
     #isScheduled = false;
-    #held: { key: string; shared: Shared; release: () => void } | undefined;
+    #held: SharedEngine | undefined;
 
     constructor() {
       super();
@@ -128,53 +85,43 @@ function createClass(): CustomElementConstructor {
       const { signal } = running;
       this.#show(this.#bar);
       this.#bar.removeAttribute("value");
-      const shared = this.#engine();
       try {
-        const engine = await shared.engine;
-        const mine = shared.turn.then(() => {
-          signal.throwIfAborted();
-          return engine.generate({
-            prompt: this.getAttribute("prompt") ?? "",
-            negativePrompt: this.#text("negative-prompt"),
-            seed: this.#number("seed"),
-            numInferenceSteps: this.#number("steps"),
-            guidanceScale: this.#number("guidance"),
-            width: this.#number("width"),
-            height: this.#number("height"),
-            signal,
-            onStep: (event) => this.#tell("step", event),
-          });
+        const image = await this.#engine().generate({
+          prompt: this.getAttribute("prompt") ?? "",
+          negativePrompt: this.#text("negative-prompt"),
+          seed: this.#number("seed"),
+          numInferenceSteps: this.#number("steps"),
+          guidanceScale: this.#number("guidance"),
+          width: this.#number("width"),
+          height: this.#number("height"),
+          signal,
+          onStep: (event) => this.#tell("step", event),
         });
-        shared.turn = mine.catch(() => {});
-        const image = await mine;
         if (signal.aborted) return;
         this.#draw(image);
         this.#tell("load", image);
       } catch (error) {
         if (signal.aborted) return; // another picture, or none, is wanted by now
-        if (error instanceof MixdqError && LOST.includes(error.code)) shared.isBroken = true;
         this.#message.textContent = error instanceof Error ? error.message : String(error);
         this.#show(this.#message);
         this.#tell("error", error);
       }
     }
 
-    #engine(): Shared {
-      const options: EngineOptions = {
+    #engine(): SharedEngine {
+      const options: SharedOptions = {
         model: this.getAttribute("model") ?? "",
         precision: this.#text("precision") as Precision | undefined,
         config: this.#text("config"),
       };
-      const key = JSON.stringify(options);
-      if (this.#held?.key !== key || this.#held.shared.isBroken) {
+      if (this.#held?.key !== engineKey(options) || this.#held.isBroken) {
         this.#letGo();
-        const [shared, release] = acquire(options, (progress) => {
+        this.#held = acquire(options, (progress) => {
           this.#bar.value = progress.progress;
           this.#tell("progress", progress);
         });
-        this.#held = { key, shared, release };
       }
-      return this.#held.shared;
+      return this.#held;
     }
 
     #letGo(): void {

@@ -1,0 +1,202 @@
+/**
+ * `const { generate, image, status, error } = useMixdq({ model: "models/postcard", precision: "w4a8" })`: an engine for as
+ * long as a component is mounted, and what it is doing as state. Importing this file does nothing, nor does rendering
+ * on a server.
+ *
+ * The model begins to load when the component is mounted, because that is what takes long; with `enabled: false` not before
+ * the first `generate`, for a page that should not download gigabytes unasked. Components with equal options share
+ * one engine and take turns; changed options (by value) cancel what runs and replace the engine.
+ */
+import { useEffect, useState, useSyncExternalStore } from "react";
+import { MixdqError, throwIfAborted } from "./errors.ts";
+import type { Engine, GeneratedImage } from "./index.ts";
+import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
+import type { GenerateOptions, LoadProgress, StepEvent } from "./types.ts";
+
+export interface UseMixdqOptions extends SharedOptions {
+  /** false: the model is loaded by the first `generate`, and `cancel` ends that too. Default: true. */
+  enabled?: boolean;
+}
+
+/** ready: loaded, and nothing runs. idle: neither loaded nor asked for. After an error `generate` tries again. */
+export type MixdqStatus = "idle" | "loading" | "ready" | "generating" | "error";
+
+export interface MixdqState {
+  readonly status: MixdqStatus;
+  /** Of the model's loading. */
+  readonly progress: LoadProgress | undefined;
+  /** Of the picture that is being made. */
+  readonly stage: StepEvent | undefined;
+  /** The last picture; it stays until the next one is there, also when options change. */
+  readonly image: GeneratedImage | undefined;
+  /** Why the model did not load or the last picture failed. A cancelled one is no error. */
+  readonly error: MixdqError | undefined;
+  /** Once loaded, for its `info`. It is shared: pictures and its end are the hook's business. */
+  readonly engine: Engine | undefined;
+}
+
+export interface Mixdq extends MixdqState {
+  /**
+   * One picture, which is also the next `image`. Cancels the one before. Throws MixdqError, `aborted` after a cancel; who
+   * reads `error` instead need not catch. Like `cancel` it stays the same function while the options are equal.
+   */
+  readonly generate: (options: GenerateOptions) => Promise<GeneratedImage>;
+  readonly cancel: () => void;
+}
+
+export function useMixdq({ enabled = true, ...options }: UseMixdqOptions): Mixdq {
+  const [kept, setStore] = useState(() => new Store(options));
+  let store = kept;
+  if (store.key !== engineKey(options)) {
+    // During the render: no component ever sees one engine's state with another's options.
+    store = new Store(options, kept.state().image);
+    setStore(store);
+  }
+  const state = useSyncExternalStore(store.subscribe, store.state, store.state);
+  useEffect(store.mount, [store]);
+  useEffect(() => {
+    if (enabled) store.load();
+  }, [store, enabled]);
+  // Before it is mounted, and on a server, it is about to load.
+  const status = state.status === "idle" && enabled ? "loading" : state.status;
+  return { ...state, status, generate: store.generate, cancel: store.cancel };
+}
+
+const NOTHING: MixdqState = {
+  status: "idle",
+  progress: undefined,
+  stage: undefined,
+  image: undefined,
+  error: undefined,
+  engine: undefined,
+};
+
+/** What React calls an external store, for one set of options. It holds an engine only while it is mounted. */
+class Store {
+  readonly key: string;
+  readonly #options: SharedOptions;
+  readonly #listeners = new Set<() => void>();
+  #state: MixdqState;
+  #isMounted = false;
+  /** The model is to be loaded whether or not there is a picture to make. */
+  #isWanted = false;
+  #held: SharedEngine | undefined;
+  #running: AbortController | undefined;
+
+  constructor(options: SharedOptions, image?: GeneratedImage) {
+    this.key = engineKey(options);
+    this.#options = options;
+    this.#state = { ...NOTHING, image };
+  }
+
+  readonly state = (): MixdqState => this.#state;
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  /** Returns the way back; it may be mounted again (StrictMode does). */
+  readonly mount = (): (() => void) => {
+    this.#isMounted = true;
+    return () => {
+      this.#isMounted = false;
+      this.cancel();
+      this.#letGo();
+    };
+  };
+
+  load(): void {
+    this.#isWanted = true;
+    this.#hold();
+  }
+
+  readonly generate = (options: GenerateOptions): Promise<GeneratedImage> => {
+    const image = this.#generate(options);
+    image.catch(() => {}); // it is in `error`
+    return image;
+  };
+
+  readonly cancel = (): void => {
+    const running = this.#running;
+    if (!running) return;
+    this.#running = undefined;
+    running.abort();
+    if (!this.#isWanted && !this.#state.engine) this.#letGo();
+    this.#set({ stage: undefined });
+  };
+
+  async #generate({ signal: ownSignal, onStep, ...request }: GenerateOptions): Promise<GeneratedImage> {
+    this.#running?.abort();
+    const running = (this.#running = new AbortController());
+    const signal = ownSignal ? AbortSignal.any([ownSignal, running.signal]) : running.signal;
+    this.#set({ stage: undefined, error: undefined });
+    try {
+      await null; // an effect of a child's comes before ours, which mounts
+      if (!this.#isMounted) running.abort();
+      throwIfAborted(signal);
+      const image = await this.#hold().generate({
+        ...request,
+        signal,
+        onStep: (stage) => {
+          if (this.#running === running) this.#set({ stage });
+          onStep?.(stage);
+        },
+      });
+      throwIfAborted(signal);
+      this.#running = undefined;
+      this.#set({ stage: undefined, image });
+      return image;
+    } catch (thrown) {
+      const error = asMixdqError(thrown);
+      if (this.#running !== running) throw error; // cancelled, or another picture is wanted by now
+      if (signal.aborted) this.cancel();
+      else this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** The engine, loading if need be. */
+  #hold(): SharedEngine {
+    if (this.#held && !this.#held.isBroken) return this.#held;
+    this.#letGo();
+    const held = acquire(this.#options, (progress) => this.#set({ progress }));
+    this.#held = held;
+    this.#set({ error: undefined });
+    held.engine.then(
+      (engine) => this.#held === held && this.#set({ engine }),
+      (error) => this.#held === held && this.#fail(asMixdqError(error)),
+    );
+    return held;
+  }
+
+  #letGo(): void {
+    this.#held?.release();
+    this.#held = undefined;
+    this.#set({ engine: undefined, progress: undefined });
+  }
+
+  #fail(error: MixdqError): void {
+    this.#running = undefined;
+    if (this.#held?.isBroken) this.#letGo(); // what is left of it takes up memory
+    this.#set({ stage: undefined, error });
+  }
+
+  #set(change: Partial<Omit<MixdqState, "status">>): void {
+    const state = { ...this.#state, ...change };
+    this.#state = { ...state, status: this.#statusOf(state) };
+    for (const listener of this.#listeners) listener();
+  }
+
+  #statusOf({ error, engine }: MixdqState): MixdqStatus {
+    if (error) return "error";
+    if (!engine) return this.#held || this.#running ? "loading" : "idle";
+    return this.#running ? "generating" : "ready";
+  }
+}
+
+/** As the worker reports what nobody foresaw. */
+function asMixdqError(error: unknown): MixdqError {
+  if (error instanceof MixdqError) return error;
+  return new MixdqError("invalid-output", `The engine stopped unexpectedly: ${String(error)}`, { cause: error });
+}
