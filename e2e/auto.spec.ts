@@ -6,9 +6,9 @@ import { spawn } from "node:child_process";
 import { cpSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { decode } from "fast-png";
-import { beforeAll, expect, test, vi } from "vitest";
+import { beforeAll, expect, test } from "vitest";
 import { testAdapters } from "./adapters.ts";
-import { emptyFolder, expectError, mixdq, ownLines, refusal } from "./broken.ts";
+import { emptyFolder, expectError, mixdq, ownLines, printed, refusal } from "./broken.ts";
 import { readSensitivity } from "../src/allocator/sensitivity.ts";
 import { readCalibration } from "../src/calibration/file.ts";
 import { auto } from "../src/cli/auto.ts";
@@ -49,17 +49,6 @@ const flags = (out: string, ...more: string[]): string[] => [
 ];
 /** No picture decides: half of the layers' choices are enough to see what is made of what. */
 const PLAIN = ["--weight-bits", "5", "--trials", "0"];
-
-/** What `run` prints. */
-async function printed(run: () => Promise<void>): Promise<string> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  try {
-    await run();
-    return log.mock.calls.map(([line]) => String(line)).join("\n");
-  } finally {
-    log.mockRestore();
-  }
-}
 
 const times = (folder: string): Record<string, number> =>
   Object.fromEntries(

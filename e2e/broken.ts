@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { afterAll, expect } from "vitest";
+import { afterAll, expect, vi } from "vitest";
 import { MixdqError, type ErrorCode } from "../src/errors.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import { parseSafetensors, writeSafetensors, type TensorToWrite } from "../src/weights/safetensors.ts";
@@ -170,4 +170,15 @@ export function expectFailedRun({ exitCode, stderr }: Ended, out: string, code: 
   for (const part of parts) expect(lines[0]).toContain(part);
   expect(exitCode).toBe(1);
   if (existsSync(path.dirname(out))) expect(readdirSync(path.dirname(out))).toEqual([]);
+}
+
+/** What `run`, a command in this process, prints; none of it among the tests' own lines. */
+export async function printed(run: () => Promise<void>): Promise<string> {
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  try {
+    await run();
+    return log.mock.calls.map(([line]) => String(line)).join("\n");
+  } finally {
+    log.mockRestore();
+  }
 }

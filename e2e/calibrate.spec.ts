@@ -5,8 +5,8 @@
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test, vi } from "vitest";
-import { BrokenModel, emptyFolder, expectError, expectFailedRun, mixdq, refusal, UNET } from "./broken.ts";
+import { beforeAll, describe, expect, test } from "vitest";
+import { BrokenModel, UNET, emptyFolder, expectError, expectFailedRun, mixdq, printed, refusal } from "./broken.ts";
 import { random } from "./twin.ts";
 import { readCalibration, type Calibration } from "../src/calibration/file.ts";
 import { quantizableLayers } from "../src/calibration/layers.ts";
@@ -43,16 +43,8 @@ function promptFile(lines: readonly string[]): string {
   return file;
 }
 
-/** `run` with what it prints. */
-async function printed(run: () => Promise<void>): Promise<string[]> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  try {
-    await run();
-    return log.mock.calls.map(([line]) => String(line));
-  } finally {
-    log.mockRestore();
-  }
-}
+/** The lines that `run` prints. */
+const printedLines = async (run: () => Promise<void>): Promise<string[]> => (await printed(run)).split("\n");
 
 async function calibrated(...flags: string[]): Promise<{ file: string; calibration: Calibration }> {
   const file = path.join(emptyFolder(), "calibration.json");
@@ -266,7 +258,7 @@ describe("preset", () => {
 
   const made = async (...flags: string[]) => {
     const out = path.join(emptyFolder(), "mixdq.json");
-    const lines = await printed(() =>
+    const lines = await printedLines(() =>
       preset(["--model", MODEL, "--calibration", file, "--precision", "w4a8", "--out", out, ...flags]),
     );
     return { out, lines, config: readMixdqConfig(JSON.parse(readFileSync(out, "utf8")), out) };
@@ -312,15 +304,15 @@ describe("preset", () => {
 
   test("and its calibration are shown by inspect", async () => {
     const { out, config } = await made();
-    const shown = await printed(() => inspect([out, "--model", MODEL]));
+    const shown = await printedLines(() => inspect([out, "--model", MODEL]));
     expect(shown).toContainEqual(expect.stringMatching(/^average weight bits +\d+\.\d{3} over all layers/));
     const total = quantizableLayers(
       buildUNet(await readUNet(await diskFiles(MODEL)), { batch: 1, height: 8, width: 8, tokens: 77 }, "unet", "f32"),
     ).length;
     const float = total - config.layers.size;
     expect(shown.at(-1)).toMatch(new RegExp(`^all +${total} layers +w4a8 \\d+, .*w16a16 ${float}`));
-    expect((await printed(() => inspect([out]))).at(-1)).toMatch(new RegExp(`^all +${config.layers.size} layers`));
-    const ranges = await printed(() => inspect([file]));
+    expect((await printedLines(() => inspect([out]))).at(-1)).toMatch(new RegExp(`^all +${config.layers.size} layers`));
+    const ranges = await printedLines(() => inspect([file]));
     expect(ranges[0]).toMatch(/^calibration\.json +of sdxl-euler-cfg, 2 prompt\(s\)/);
     expect(ranges).toContainEqual(
       expect.stringMatching(/^self-attention +\d+ layers +8-bit input: [\d.]+ dB at least/),
@@ -341,7 +333,7 @@ describe("synthesize", () => {
 
   test("writes a model that the engine loads and runs, in shards as diffusers names them", async () => {
     const folder = emptyFolder();
-    const [line] = await printed(() => synthesize(["--out", folder, "--like", config, "--shard-bytes", "100000"]));
+    const [line] = await printedLines(() => synthesize(["--out", folder, "--like", config, "--shard-bytes", "100000"]));
     const names = readdirSync(path.join(folder, "unet")).sort();
     expect(names[0]).toBe("config.json");
     expect(names.at(-1)).toBe("diffusion_pytorch_model.safetensors.index.fp16.json");

@@ -1,8 +1,18 @@
 /** What the command line says to wrong flags, files and machines, and that it leaves nothing half-done behind. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test, vi } from "vitest";
-import { BrokenModel, emptyFolder, expectError, expectFailedRun, mixdq, ownLines, refusal, UNET } from "./broken.ts";
+import { describe, expect, test } from "vitest";
+import {
+  BrokenModel,
+  UNET,
+  emptyFolder,
+  expectError,
+  expectFailedRun,
+  mixdq,
+  ownLines,
+  printed,
+  refusal,
+} from "./broken.ts";
 import { generate } from "../src/cli/generate.ts";
 import { inspect } from "../src/cli/inspect.ts";
 import { assertWritable, writeWhole } from "../src/cli/options.ts";
@@ -293,18 +303,10 @@ describe("the UNet's inputs", () => {
 });
 
 describe("inspect", () => {
-  const printed = async (target: string): Promise<string[]> => {
-    const log = vi.spyOn(console, "log").mockImplementation(() => {});
-    try {
-      await inspect([target]);
-      return log.mock.calls.map(([line]) => String(line));
-    } finally {
-      log.mockRestore();
-    }
-  };
+  const linesOf = async (target: string): Promise<string[]> => (await printed(() => inspect([target]))).split("\n");
 
   test("prints a model's parts in columns", async () => {
-    const lines = await printed(MODEL[1]!);
+    const lines = await linesOf(MODEL[1]!);
     const names = ["model", "pipeline", "scheduler", "picture", "text_encoder", "unet", "vae"];
     expect(lines.map((line) => line.split(" ")[0])).toEqual(names);
     expect(lines.find((line) => line.startsWith("unet"))).toMatch(
@@ -313,7 +315,7 @@ describe("inspect", () => {
   });
 
   test("prints a file's tensors in columns", async () => {
-    const lines = await printed(path.join(MODEL[1]!, UNET));
+    const lines = await linesOf(path.join(MODEL[1]!, UNET));
     expect(lines).toContainEqual(expect.stringMatching(/^conv_in\.weight +F16 +\[16, 4, 3, 3\]$/));
     expect(lines.at(-1)).toMatch(/^208 tensors +304,928 bytes$/);
   });

@@ -4,8 +4,8 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test, vi } from "vitest";
-import { BrokenModel, emptyFolder, expectError, refusal } from "./broken.ts";
+import { beforeAll, describe, expect, test } from "vitest";
+import { BrokenModel, emptyFolder, expectError, printed, refusal } from "./broken.ts";
 import { writeCalibration } from "../src/calibration/file.ts";
 import { quantizableLayers } from "../src/calibration/layers.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
@@ -102,16 +102,6 @@ async function madeUpCalibration(folder: string): Promise<string> {
   return file;
 }
 
-async function quietly(run: () => Promise<void>): Promise<string> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  try {
-    await run();
-    return log.mock.calls.map(([line]) => String(line)).join("\n");
-  } finally {
-    log.mockRestore();
-  }
-}
-
 /** A configuration's file. */
 function written(config: MixdqConfig): string {
   const file = path.join(emptyFolder(), "mixdq.json");
@@ -121,7 +111,7 @@ function written(config: MixdqConfig): string {
 
 async function packed(folder: string, config: MixdqConfig, ...flags: string[]): Promise<string> {
   const out = path.join(emptyFolder(), "pack");
-  await quietly(() => quantize(["--model", folder, "--config", written(config), "--out", out, ...ADAPTER, ...flags]));
+  await printed(() => quantize(["--model", folder, "--config", written(config), "--out", out, ...ADAPTER, ...flags]));
   return out;
 }
 
@@ -215,7 +205,7 @@ describe("a UNet from a pack", () => {
     const outputs = path.join(emptyFolder(), "out");
     const run = async (name: string, ...flags: string[]): Promise<Uint8Array> => {
       const out = path.join(outputs, name);
-      await quietly(() => unet(["--inputs", inputs, "--out", out, ...ADAPTER, ...flags]));
+      await printed(() => unet(["--inputs", inputs, "--out", out, ...ADAPTER, ...flags]));
       return readFileSync(out);
     };
     const error = await refusal(packed(folder, config));
@@ -272,7 +262,7 @@ describe("mixdq quantize", () => {
     const of = async (name: string, ...flags: string[]): Promise<MixdqConfig> => {
       const out = path.join(place, name);
       const asks = ["--model", folder, "--calibration", calibration, "--out", out, ...ADAPTER, ...flags];
-      await quietly(() => quantize(asks));
+      await printed(() => quantize(asks));
       return readMixdqConfig(JSON.parse(readFileSync(path.join(out, "mixdq.json"), "utf8")), "mixdq.json");
     };
     const preset = await of("preset", "--precision", "w4a8");
@@ -285,7 +275,7 @@ describe("mixdq quantize", () => {
     const imported = await of("imported", "--config", bits, "--act-config", acts);
     expect([...imported.layers.keys()]).toEqual(["conv_in", "time_embedding.linear_1"]);
     expect(imported.layers.get("conv_in")).toEqual(preset.layers.get("conv_in"));
-    expect(await quietly(() => inspect([path.join(place, "imported")]))).toMatch(/U2 +1 layers of 2 bits/);
+    expect(await printed(() => inspect([path.join(place, "imported")]))).toMatch(/U2 +1 layers of 2 bits/);
   });
 
   test("takes the model's licence along", async () => {
@@ -294,7 +284,7 @@ describe("mixdq quantize", () => {
     const made = await packed(model.folder, config);
     expect(JSON.parse(readFileSync(path.join(made, "manifest.json"), "utf8")).licence).toBe("LICENSE.md");
     expect(readFileSync(path.join(made, "LICENSE.md"), "utf8")).toBe("do what you like\n");
-    expect(await quietly(() => inspect([made]))).toContain("LICENSE.md");
+    expect(await printed(() => inspect([made]))).toContain("LICENSE.md");
   });
 
   test.each<[string, (flags: { file: string; place: string }) => string[], string]>([
@@ -312,7 +302,7 @@ describe("mixdq quantize", () => {
     writeFileSync(path.join(place, "bits.yaml"), "model.conv_out: 4\n");
     const own = flags({ file: written(config), place }).map((flag) => (flag === "PACK" ? pack : flag));
     const out = path.join(emptyFolder(), "pack");
-    const error = await refusal(quietly(() => quantize(["--model", folder, "--out", out, ...ADAPTER, ...own])));
+    const error = await refusal(printed(() => quantize(["--model", folder, "--out", out, ...ADAPTER, ...own])));
     expectError(error, error.code, says);
     expect(error.code).toMatch(/^(invalid-input|unsupported)$/);
     expect(readdirSync(path.dirname(out))).toEqual([]);
@@ -331,7 +321,7 @@ describe("mixdq quantize", () => {
     damage(model);
     const out = path.join(emptyFolder(), "pack");
     const asks = ["--model", model.folder, "--config", written(config), "--out", out, ...ADAPTER];
-    const error = await refusal(quietly(() => quantize(asks)));
+    const error = await refusal(printed(() => quantize(asks)));
     expectError(error, error.code, says);
     expect(readdirSync(path.dirname(out))).toEqual([]);
   });
@@ -344,7 +334,7 @@ describe("mixdq quantize", () => {
   });
 
   test("inspect tells what is in it, and finds a flipped bit", async () => {
-    const said = await quietly(() => inspect([pack]));
+    const said = await printed(() => inspect([pack]));
     expect(said).toMatch(/unet +\d+ tensors/);
     expect(said).toMatch(/U4 +\d+ layers of 4 bits/);
     const copy = await packed(folder, config);
@@ -352,7 +342,7 @@ describe("mixdq quantize", () => {
     const bytes = readFileSync(shard);
     bytes[bytes.length >> 1]! ^= 1;
     writeFileSync(shard, bytes);
-    expectError(await refusal(quietly(() => inspect([copy]))), "integrity", "shard-00002.bin", "SHA-256");
+    expectError(await refusal(printed(() => inspect([copy]))), "integrity", "shard-00002.bin", "SHA-256");
   });
 });
 

@@ -5,9 +5,9 @@
 import { spawn } from "node:child_process";
 import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { testAdapters } from "./adapters.ts";
-import { BrokenModel, emptyFolder, expectError, mixdq, refusal, UNET } from "./broken.ts";
+import { BrokenModel, UNET, emptyFolder, expectError, mixdq, printed, refusal } from "./broken.ts";
 import { readSensitivity, valueAt, type Sensitivity } from "../src/allocator/sensitivity.ts";
 import { readCalibration } from "../src/calibration/file.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
@@ -44,25 +44,15 @@ const flags = (out: string, ...more: string[]): string[] => [
 
 const fresh = (): string => path.join(emptyFolder(), "sensitivity.json");
 
-async function quietly(run: () => Promise<void>): Promise<string> {
-  const log = vi.spyOn(console, "log").mockImplementation(() => {});
-  try {
-    await run();
-    return log.mock.calls.map(([line]) => String(line)).join("\n");
-  } finally {
-    log.mockRestore();
-  }
-}
-
 async function measured(...more: string[]): Promise<{ file: string; result: Sensitivity }> {
   const file = fresh();
-  await quietly(() => sensitivity(flags(file, ...more)));
+  await printed(() => sensitivity(flags(file, ...more)));
   return { file, result: readSensitivity(readFileSync(file, "utf8"), file) };
 }
 
 beforeAll(async () => {
   const args = ["--model", MODEL, "--prompts", PROMPTS, "--out", CALIBRATION, "--adapter", adapter];
-  await quietly(() => calibrate(args));
+  await printed(() => calibrate(args));
 });
 
 const decibels = (reference: Float32Array, values: Float32Array): number => {
@@ -129,7 +119,7 @@ describe("one layer at a time", () => {
       const out = emptyFolder();
       const args = ["--model", model, "--prompt", "a red fox in the snow", "--seed", "0", "--precision", "fp32"];
       const files = ["--out", `${out}/image.png`, "--dump", `${out}/dump.safetensors`, "--adapter", adapter];
-      await quietly(() => generate([...args, ...files]));
+      await printed(() => generate([...args, ...files]));
       const tensors = parseSafetensors(readFileSync(`${out}/dump.safetensors`), "dump");
       return (name: string): Float32Array => readFloats(tensors.get(name)!, name);
     };
@@ -195,7 +185,7 @@ async function makeTwins() {
   const start = noise.map((value) => Math.fround(value * scheduler.initNoiseSigma));
   const dump = path.join(emptyFolder(), "dump.safetensors");
   const args = ["--model", MODEL, "--prompt", "a red fox in the snow", "--precision", "fp32", "--adapter", adapter];
-  await quietly(() => generate([...args, "--out", `${dump}.png`, "--dump", dump]));
+  await printed(() => generate([...args, "--out", `${dump}.png`, "--dump", dump]));
   const text = readFloats(parseSafetensors(readFileSync(dump), dump).get("prompt_embeds")!, "prompt_embeds").slice();
   const inputs: Record<string, Float32Array> = {
     sample: toChannelsLast(scheduler.scaleModelInput(start, 0), { channels: unet.inChannels, height, width }),
@@ -327,7 +317,7 @@ describe("a long measurement", () => {
       "line 2 is not a finding of this run",
     );
 
-    const line = await quietly(() => sensitivity(flags(out, ...few)));
+    const line = await printed(() => sensitivity(flags(out, ...few)));
     expect(line).toContain(`(${done} of them before)`);
     expect(readFileSync(out, "utf8")).toBe(whole);
     expect(readdirSync(path.dirname(out))).toEqual(["sensitivity.json"]);
@@ -339,7 +329,7 @@ describe("a long measurement", () => {
     const sizes = shards.map(({ result }) => result.layers.size);
     expect(Math.abs(sizes[0]! - sizes[1]!)).toBeLessThanOrEqual(1);
     const out = fresh();
-    await quietly(() => sensitivity(["merge", ...shards.map(({ file }) => file), "--out", out]));
+    await printed(() => sensitivity(["merge", ...shards.map(({ file }) => file), "--out", out]));
     expect(readFileSync(out, "utf8")).toBe(whole);
     const alone = await refusal(sensitivity(["merge", shards[0]!.file, "--out", fresh()]));
     expectError(alone, "invalid-input", "got 1 shards, expected all 2. Add 1.");
