@@ -2,7 +2,7 @@
 import { axis, colorOf, INK, type Chart } from "./charts.ts";
 import { RANGE_NAMES, type ReportInput } from "./input.ts";
 import { others, ours, placeLabels, scatter } from "./marks.ts";
-import { ssimScale } from "./ssimScale.ts";
+import { lossScale } from "./lossScale.ts";
 import type { Choice, Contender, Trial } from "../choice.ts";
 import type { GroupProgram } from "../groups.ts";
 
@@ -17,7 +17,7 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
   const { programs } = allocation.weights;
   const [chosen, ...candidates] = trials as [Trial, ...Trial[]];
   const all = [chosen, ...candidates, ...baselines];
-  const scale = ssimScale(all);
+  const scale = lossScale(all.map(({ scores }) => scores.ssim));
   const isPair = programs.length === 2;
   const across = (trial: Contender): number => (isPair ? splitOf(programs, trial) : 100 * trial.shares[0]!);
   const mark = (trial: Trial, name = trial.name) => ({

@@ -2,6 +2,7 @@
 import { axis, colorOf, MUTED, type Chart, type DrawChart } from "./charts.ts";
 import { table } from "./html.ts";
 import { formatSum, RANGE_NAMES, SUM_NAMES, type ReportInput } from "./input.ts";
+import { lossScale } from "./lossScale.ts";
 import { others, ours, placeLabels, scatter } from "./marks.ts";
 import { paretoFront } from "../sweep.ts";
 
@@ -15,7 +16,7 @@ export function sweepSection(input: ReportInput, draw: DrawChart): string {
   const charts = [frontChart(input), ...(isPair ? [planeChart(input)] : [])];
   const budgets = isPair ? "budgets and ratios of content to quality" : "budgets";
   const rule = isPair
-    ? " Sums of SSIM and dB cannot be added, so an allocation counts by the group that keeps less."
+    ? " Sums of two metrics cannot be added, so an allocation counts by the group that keeps less."
     : "";
   const next = isPair && input.choice ? " Which of the front’s splits was taken, pictures decided: see below." : "";
   return `<section><h2>The sweep, its front, and plainer ways</h2>
@@ -27,12 +28,20 @@ ${comparison(input)}</section>`;
 
 const percent = (share: number): number => 100 * share;
 
+/** An axis of shares, in percent: stretched where some keep nearly all. */
+const shareScale = (shares: readonly number[]) =>
+  lossScale(
+    shares.map((value) => ({ value, low: value, high: value })),
+    (share) => `${Number(percent(share).toFixed(6))}`,
+  );
+
 /** Bits against what is kept. */
 function frontChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
   const { chosen, programs } = allocation.weights;
   const front = paretoFront(points);
+  const scale = shareScale([...points, ...baselines, chosen].map(({ score }) => score));
   const named = (name: string, { averageBits, score }: { averageBits: number; score: number }) => ({
-    value: [averageBits, percent(score)],
+    value: [averageBits, scale.at(score)],
     name,
   });
   const sets = [
@@ -58,7 +67,7 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
         axisLabel: { color: MUTED, fontSize: 11, formatter: (bits: number) => `${Number(bits.toFixed(2))}` },
       }),
       yAxis: axis(programs.length === 2 ? "kept by the group that keeps less (%)" : "kept (%)", {
-        ...{ type: "value", scale: true, nameGap: 40 },
+        ...{ type: "value", nameGap: 40, ...scale.axis },
       }),
       series: [
         scatter(
@@ -91,33 +100,42 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
 function planeChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
   const { chosen, programs } = allocation.weights;
   const ranges = programs.map(({ metric }) => RANGE_NAMES[metric]);
-  const shares = (objectives: readonly number[]): number[] =>
-    objectives.map((sum, i) => percent(programs[i]!.shareOf(sum)));
+  const shares = (objectives: readonly number[]): number[] => objectives.map((sum, i) => programs[i]!.shareOf(sum));
   const sharesOf = (groups: readonly { objective: number }[]): number[] =>
     shares(groups.map(({ objective }) => objective));
   const place = placeLabels(SIZE, GRID);
   const at = points.filter(({ budget }) => Math.abs(budget - weightBits) < 1e-9);
+  const all = [
+    ...at.map(({ groups }) => sharesOf(groups)),
+    ...baselines.map(({ objectives }) => shares(objectives)),
+    sharesOf(chosen.groups),
+  ];
+  const scales = programs.map((_, i) => shareScale(all.map((values) => values[i]!)));
+  const onAxes = (values: readonly number[]): number[] => values.map((share, i) => scales[i]!.at(share));
   return {
     ...SIZE,
     name: "plane",
     title: "Content against quality, at the budget",
     option: {
       grid: GRID,
-      xAxis: axis(`${ranges[0]} range kept by content (%)`, { type: "value", scale: true, nameGap: 30 }),
-      yAxis: axis(`${ranges[1]} range kept by quality (%)`, { type: "value", scale: true, nameGap: 40 }),
+      xAxis: axis(`${ranges[0]} range kept by content (%)`, { type: "value", nameGap: 30, ...scales[0]!.axis }),
+      yAxis: axis(`${ranges[1]} range kept by quality (%)`, { type: "value", nameGap: 40, ...scales[1]!.axis }),
       series: [
         {
           type: "line",
-          data: at.map(({ groups }) => sharesOf(groups)),
+          data: at.map(({ groups }) => onAxes(sharesOf(groups))),
           symbol: "circle",
           symbolSize: 6,
           lineStyle: { color: MUTED, width: 1, opacity: 0.5 },
           itemStyle: { color: MUTED },
         },
         // Above and to the right of the front there is nothing.
-        ours({ name: "chosen", value: sharesOf(chosen.groups) }, place.beside(["right", "above", "left", "below"])),
+        ours(
+          { name: "chosen", value: onAxes(sharesOf(chosen.groups)) },
+          place.beside(["right", "above", "left", "below"]),
+        ),
         others(
-          baselines.map(({ name, objectives }) => ({ name, value: shares(objectives) })),
+          baselines.map(({ name, objectives }) => ({ name, value: onAxes(shares(objectives)) })),
           place.beside(["left", "right", "above", "below"]),
         ),
       ],
