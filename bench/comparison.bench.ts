@@ -17,7 +17,7 @@ import { parseConfig } from "../src/engine/quantization.ts";
 import { figuresOfEqual } from "../src/quality/figures.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
 import { openMeasurement, type Measured, type Measurement } from "./comparison/measure.ts";
-import { AGAINST, rowsOf, TABLES, type Row } from "./comparison/rows.ts";
+import { against, rowsOf, TABLES, type Row, type Table } from "./comparison/rows.ts";
 import { differencesTable, Figures, linesTable, type Difference, type Line } from "./comparison/tables.ts";
 
 const ROOT = path.join(import.meta.dirname, "..");
@@ -33,6 +33,7 @@ const CHOSEN: Readonly<Record<string, readonly string[]>> = {
   w4a8: ["4", "8", ...OURS],
   // As the paper has it: sums of decibels, 2, 4 or 8 bits for content and 4 or 8 for quality layers.
   "paper-w4a8": ["4", "8"],
+  "noise-w4a8": ["4", "8", "--sum", "noise"],
   w3a8: ["3", "8", ...OURS],
   w5a8: ["5", "8", ...OURS],
   w4a16: ["4", "16", ...OURS],
@@ -77,8 +78,9 @@ test("the tables", { timeout: 12 * 3600_000 }, async () => {
     lines[row.id] = figures.lineOf(row.name, bitsOf(row), bytes / 1e6, result);
     console.log(`${row.id}: SSIM ${lines[row.id]!.ssim.value.toFixed(4)}, ${lines[row.id]!.psnr.value.toFixed(2)} dB`);
   }
+  const compared = TABLES.at(-1)!.rows.filter((id) => id !== against(id));
   const differences = Object.fromEntries(
-    Object.entries(AGAINST).map(([id, ours]) => [id, figures.difference(measured.get(ours)!, measured.get(id)!)]),
+    compared.map((id) => [id, figures.difference(measured.get(against(id))!, measured.get(id)!)]),
   );
   const report: Report = {
     ...{ format: "mixdq-comparison", model: path.basename(MODEL), prompts: PROMPTS, adapter: fp16.adapter },
@@ -147,16 +149,25 @@ function pictureNumbers({ closeness, alignment }: Measured): Report["pictures"][
 }
 
 function describe({ model, prompts, adapter, lines, differences }: Report): string {
-  const tables = TABLES.map(({ title, rows }) => `## ${title}\n\n${linesTable(rows.map((id) => lines[id]!))}\n`);
-  const compared = Object.entries(differences).map(([id, difference]) => ({ name: lines[id]!.name, difference }));
+  const named = ({ names = {} }: Table, id: string): string => names[id] ?? lines[id]!.name;
+  const tables = TABLES.map((table) => {
+    const rows = table.rows.map((id) => ({ ...lines[id]!, name: named(table, id) }));
+    return `## ${table.title}\n\n${linesTable(rows)}\n`;
+  });
+  const compared = Object.entries(differences).map(([id, difference]) => ({
+    name: named(TABLES.at(-1)!, id),
+    difference,
+  }));
   return `# ${model}, quantized: the tables
 
-Written by \`npm run bench -- comparison\`; the numbers of every picture are in \`comparison.json\`. ${prompts} held-out prompts,
-one seed each, on ${adapter}. SSIM, 11x11 and PSNR are against FP16 with the same prompts and seeds, and larger is better;
-alignment is the share of what the prompts state that the judge finds; the Fréchet distances are between the judge's
-features and those of true pictures (smaller is better; FP16 itself has ${lines["fp16"]!.frechet.value.toFixed(1)}), and those of
-FP16's pictures. In brackets 95 % intervals over prompts (bootstrap). Bits are the mean over all weights of the UNet's linear
-layers and convolutions, MB what those take on the GPU with their scales.
+Written by \`npm run bench -- comparison\`; the numbers of every picture are in \`comparison.json\`, the configurations beside
+it. ${prompts} prompts that nothing was trained, calibrated or chosen with, one seed each.
+
+SSIM (one window), 11x11 and PSNR are against FP16 with the same prompts and seeds; larger is better. Alignment is the share
+of what the prompts state that the judge finds. The Fréchet distances are between the judge's features and those of true
+pictures, and those of FP16's pictures of the same prompts; smaller is better. In brackets 95 % intervals over prompts
+(bootstrap). Bits are the mean over all weights of the UNet's linear layers and convolutions, MB what those take on the GPU
+with their scales (of simulations the codes alone).
 
 ${tables.join("\n")}
 ## Ours less the plainer ways, with as many bits
@@ -164,5 +175,7 @@ ${tables.join("\n")}
 Picture by picture, so that hard prompts cancel out.
 
 ${differencesTable(compared)}
+
+Drawn on ${adapter}.
 `;
 }

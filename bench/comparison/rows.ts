@@ -15,11 +15,11 @@ export interface Row {
   readonly run: { readonly config: MixdqConfig } | { readonly simulation: Simulation; readonly weightBits: number };
 }
 
-/** Tables of row ids. */
+/** A table of row ids, some of them under another name. */
 export interface Table {
-  readonly id: string;
   readonly title: string;
   readonly rows: readonly string[];
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 export interface Sources {
@@ -77,8 +77,9 @@ export async function rowsOf({ sensitivity, aware, naive, chosen }: Sources): Pr
     row("sqnr-w4a8", "+ mixed precision by SQNR alone", configOf(four.other("SQNR only"))),
     row("balanced-w4a8", "+ metric-decoupled, groups balanced", configOf(four.allocation.layers)),
     ...own("paper-w4a8", "+ pictures choose the groups' budgets"),
-    row("joint-w4a8", "noise instead of decibels, 2, 3, 4 or 8 bits, one group", configOf(joint.layers)),
+    ...own("noise-w4a8", "+ noise instead of decibels"),
     ...own("w4a8", "ours, W4A8"),
+    row("joint-w4a8", "the same, not decoupled", configOf(joint.layers)),
     row("naive-sorting-w4a8", "naive sorting, W4A8", configOf(wide.other("naive sorting"))),
     row("random-w4a8", "random bits, W4A8", configOf(wide.other("random"))),
     row("mp-only-w4a8", "mixed precision alone, W4A8", configOf(unprotected.other("SQNR only"), naively)),
@@ -118,36 +119,44 @@ function asOneGroup(sensitivity: Sensitivity): Sensitivity {
 
 export const TABLES: readonly Table[] = [
   {
-    id: "ablation",
-    title: "What each step adds, 4 bits a weight, 8 an input",
+    title: "What each step adds, at 4 bits a weight and 8 an input",
+    names: { w4a8: "+ widths of 2, 3, 4 and 8 bits for all layers (ours)" },
     rows: [
       ...["naive-w4a8", "bos-w4a8", "split-w4a8", "protected-w4a8", "uniform-w4a8", "sqnr-w4a8"],
-      ...["balanced-w4a8", "paper-w4a8", "joint-w4a8", "w4a8"],
+      ...["balanced-w4a8", "paper-w4a8", "noise-w4a8", "w4a8", "joint-w4a8"],
     ],
   },
   {
-    id: "comparison",
     title: "Ours and others",
-    rows: [...["naive-w8a8", "fp8", "w8a8", "w5a8", "naive-w4a8", "fp4", "mp-only-w4a8", "w4a8", "w4a16", "w3.66a16"]],
+    rows: [
+      ...[
+        "fp16",
+        "naive-w8a8",
+        "fp8",
+        "w8a8",
+        "w5a8",
+        "naive-w4a8",
+        "fp4",
+        "mp-only-w4a8",
+        "w4a8",
+        "w4a16",
+        "w3.66a16",
+      ],
+    ],
   },
   {
-    id: "equal-bytes",
     title: "At equal bytes",
     rows: [
       ...["w4a8", "uniform-w4a8", "naive-sorting-w4a8", "sqnr-w4a8", "paper-w4a8", "random-w4a8"],
       ...["w3a8", "uniform-w3a8", "naive-sorting-w3a8", "sqnr-w3a8"],
     ],
+    names: {
+      "uniform-w4a8": "uniform, W4A8",
+      "sqnr-w4a8": "mixed precision by SQNR alone, W4A8",
+      "paper-w4a8": "the paper's sums, pictures choose, W4A8",
+    },
   },
 ];
 
-/** Rows of a table that others are held against: the first of its bits. */
-export const AGAINST: Readonly<Record<string, string>> = {
-  "uniform-w4a8": "w4a8",
-  "naive-sorting-w4a8": "w4a8",
-  "sqnr-w4a8": "w4a8",
-  "paper-w4a8": "w4a8",
-  "random-w4a8": "w4a8",
-  "uniform-w3a8": "w3a8",
-  "naive-sorting-w3a8": "w3a8",
-  "sqnr-w3a8": "w3a8",
-};
+/** Which of ours a row of the last table is held against. */
+export const against = (id: string): string => (id.endsWith("w3a8") ? "w3a8" : "w4a8");
