@@ -55,7 +55,8 @@ export async function writePack(options: PackOptions): Promise<PackManifest> {
   );
   const total = found.reduce((sum, { bytes }) => sum + bytes, 0);
   const writer = new PackWriter(sink, shardBytes);
-  for (const [path, text] of texts) await writer.file(path, text);
+  // They were read side by side, in whatever order the disk gave them: the same model makes the same pack.
+  for (const path of [...texts.keys()].sort()) await writer.file(path, texts.get(path)!);
   await writer.file(CONFIG, writeMixdqConfig(config));
   const licence = await copyLicence(files, writer, signal);
   let before = 0;
