@@ -42,7 +42,7 @@ const PRECISION_HELP: Record<Precision, string> = {
   fp16: "Weights in 16-bit float.",
   fp32: "Weights in 32-bit float.",
   w8a8: "UNet in integers: weights and activations of 8 bits.",
-  w4a8: "UNet in integers: weights of 4 bits, activations of 8.",
+  w4a8: "UNet in integers: weights of 4 bits on average, activations of 8.",
 };
 
 /** `has`: whether the mode at hand has something to show now. */
