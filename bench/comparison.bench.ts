@@ -2,7 +2,7 @@
  * The paper's ablation and comparison (MixDQ, arXiv 2405.17873, section 5) on the default model, from its sensitivity to
  * the tables: calibrates, lets `mixdq allocate --prompts` choose, draws every row, measures it against FP16 with the same
  * prompts and seeds, and writes models/<name>/quantization/. What was drawn is kept: a run that was stopped goes on.
- *   npm run bench -- comparison [MIXDQ_BENCH_PROMPTS=256] [MIXDQ_BENCH_TRIALS=32] [MIXDQ_BENCH_MODEL=models/postcard]
+ *   npm run bench -- comparison [MIXDQ_BENCH_PROMPTS=128] [MIXDQ_BENCH_TRIALS=32] [MIXDQ_BENCH_MODEL=models/postcard]
  * Drawn are the first of the judge's prompts, choices are made with its last, and calibration.txt calibrates.
  */
 import { createHash } from "node:crypto";
@@ -22,7 +22,7 @@ import { differencesTable, Figures, linesTable, type Difference, type Line } fro
 
 const ROOT = path.join(import.meta.dirname, "..");
 const MODEL = path.resolve(ROOT, process.env["MIXDQ_BENCH_MODEL"] ?? "models/postcard");
-const PROMPTS = Number(process.env["MIXDQ_BENCH_PROMPTS"] ?? 256);
+const PROMPTS = Number(process.env["MIXDQ_BENCH_PROMPTS"] ?? 128);
 const TRIALS = process.env["MIXDQ_BENCH_TRIALS"] ?? "32";
 const DATA = path.join(MODEL, "quantization");
 const CACHE = path.join(ROOT, "test-results", "comparison");

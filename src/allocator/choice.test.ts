@@ -1,7 +1,10 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import { expect, test } from "vitest";
 import { allocate, allocationAt } from "./allocate.ts";
 import { chooseByPictures, contendersOf, roundsOf, sharesOf, type Contender, type PictureScores } from "./choice.ts";
 import { sampleSensitivity } from "./samples.testing.ts";
+import { readSensitivity } from "./sensitivity.ts";
 import { sweep } from "./sweep.ts";
 
 const TARGET = 4.3;
@@ -30,6 +33,27 @@ test("contenders are what no other point of the sweep beats, each once, within t
   // Further content's share never falls as its budget rises.
   const content = contenders.map(({ shares }) => shares[0]!);
   expect(content).toEqual(content.toSorted((a, b) => a - b));
+});
+
+test("of a long front so many as may be drawn, with its ends and what is best on paper", async () => {
+  const widths = [2, 3, 4, 8];
+  const candidates = { content: widths, quality: widths };
+  const file = path.join(import.meta.dirname, "../../models/postcard/quantization/sensitivity.json");
+  const measured = readSensitivity(readFileSync(file, "utf8"), file);
+  const { weights } = await allocate(measured, { weightBits: 4, candidates, sum: "noise", certify: false });
+  const points = await sweep(weights.programs, 4);
+  const rated = points.map((point) => sharesOf(weights.programs, point));
+  const front = rated.filter(
+    (own) => !rated.some((other) => other.every((s, i) => s >= own[i]!) && other.some((s, i) => s > own[i]!)),
+  );
+  expect(new Set(front.map(String)).size).toBeGreaterThan(20);
+  const contenders = await contendersOf(weights.programs, points);
+  expect(contenders.length).toBeLessThanOrEqual(20);
+  const content = front.map(([share]) => share!);
+  const ends = contenders.map(({ shares }) => shares[0]!);
+  expect([Math.min(...ends), Math.max(...ends)]).toEqual([Math.min(...content), Math.max(...content)]);
+  const best = Math.max(...points.map(({ score }) => score));
+  expect(contenders.map(({ point }) => point.score)).toContain(best);
 });
 
 test("an allocation moves to another point with its inputs as they are, and is proven there too", async () => {

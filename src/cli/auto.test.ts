@@ -17,7 +17,6 @@ import { MixdqError } from "../errors.ts";
 import { auto, runSteps, type Commands } from "./auto.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type Step, type StepName } from "./autoSteps.ts";
-import { FileDigests } from "./fileDigests.ts";
 import { readFlags } from "./options.ts";
 
 const root = mkdtempSync(path.join(os.tmpdir(), "mixdq-auto-"));
@@ -379,23 +378,4 @@ describe("a chain that is killed", () => {
       ...["a.json", "b.json", "b.json.12.txt", "c.json.12.partial", "pack", "steps.json"],
     ]);
   });
-});
-
-test("large files that have kept size and time are not read again", async () => {
-  const [file, bytes] = [path.join(root, "large"), 64 * 2 ** 20];
-  writeFileSync(file, Buffer.alloc(bytes));
-  const first = new FileDigests(new Map());
-  const sha256 = await first.of("large", { at: file });
-  expect(sha256).toBe("3b6a07d0d404fab4e23b6d34bc6696a6a312dd92821332385e5af7c01c421351");
-  const known = first.known.get("large")!;
-  expect(known).toMatchObject({ bytes, sha256 });
-  const noted = new FileDigests(new Map([["large", { ...known, sha256: "as noted" }]]));
-  expect(await noted.of("large", { at: file })).toBe("as noted");
-  writeFileSync(file, Buffer.alloc(bytes));
-  expect(await noted.of("large", { at: file })).toBe(sha256);
-
-  const small = textFile("small");
-  const { ctimeMs: changedMs } = statSync(small);
-  const trusting = new FileDigests(new Map([["small", { bytes: 5, changedMs, sha256: "as noted" }]]));
-  expect(await trusting.of("small", { at: small })).toMatch(/^[0-9a-f]{64}$/);
 });

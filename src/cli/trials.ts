@@ -100,13 +100,14 @@ export async function openTrials({
         });
         judged.push(...made.judged);
       }
-      const read = judge && figures.judgedFigures(judged.slice(0, count), judge.statistics);
+      const pictures = judged.slice(0, count);
+      // A Fréchet distance of fewer pictures than features says nothing.
+      const hasSpread = judge && count > judge.description.features;
       return {
         prompts: count,
         ...figures.comparedFigures(closeness.slice(0, count)),
-        ...(read && { alignment: read.alignment }),
-        // Of fewer pictures than features it says nothing.
-        ...(read && count > judge!.description.features && { frechet: read.frechet }),
+        ...(hasSpread && figures.judgedFigures(pictures, judge.statistics)),
+        ...(judge && !hasSpread && { alignment: figures.alignmentFigure(pictures) }),
       };
     },
     samples: (contender) =>

@@ -23,12 +23,17 @@ export function judgedFigures(
 ): { alignment: Estimate; frechet: Estimate } {
   const vectors = pictures.map(({ features }) => features);
   return {
-    alignment: bootstrapMean(pictures.map(alignmentOf)),
+    alignment: alignmentFigure(pictures),
     frechet: bootstrap(pictures.length, frechetTo(statistics, vectors), {
       resamples: FRECHET_RESAMPLES,
       centred: true,
     }),
   };
+}
+
+/** Of any number of pictures; a small part of the work that a Fréchet distance is. */
+export function alignmentFigure(pictures: readonly Judged[]): Estimate {
+  return bootstrapMean(pictures.map(alignmentOf));
 }
 
 /** How much better aligned than others of the same prompts; prompt by prompt, so that hard prompts cancel out. */
