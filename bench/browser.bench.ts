@@ -7,7 +7,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { createServer } from "vite";
 import { launchBrowser, type BrowserAdapter } from "../e2e/browser.ts";
-import type { Backend } from "../src/types.ts";
+import type { Backend } from "../src/base/types.ts";
 
 const ADAPTER = (process.env["MIXDQ_BENCH_ADAPTER"] ?? "swiftshader") as BrowserAdapter;
 const RUNS = Number(process.env["MIXDQ_BENCH_RUNS"] ?? 5);

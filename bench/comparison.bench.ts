@@ -13,7 +13,7 @@ import { readSensitivity } from "../src/allocator/sensitivity.ts";
 import { readCalibration, type Calibration } from "../src/calibration/file.ts";
 import { allocate } from "../src/cli/allocate.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
-import { parseConfig } from "../src/engine/quantization.ts";
+import { parseConfig } from "../src/model/quantization.ts";
 import { figuresOfEqual } from "../src/quality/figures.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
 import { openMeasurement, type Measured, type Measurement } from "./comparison/measure.ts";

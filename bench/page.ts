@@ -1,7 +1,7 @@
 /** The page of the paired benchmark: loads an engine per backend and makes pictures when asked. */
-import { debug, setDebug } from "../src/debug.ts";
+import { debug, setDebug } from "../src/base/debug.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
-import type { Backend, Precision, RawImage } from "../src/types.ts";
+import type { Backend, Precision, RawImage } from "../src/base/types.ts";
 import { httpFiles } from "../src/weights/http.ts";
 
 const pipelines = new Map<string, Pipeline>();

@@ -19,7 +19,7 @@ import { JUDGE_FILES, readDescription } from "../src/quality/judge.ts";
 import { readJudgedPrompts } from "../src/quality/prompts.ts";
 import { createReader } from "../src/quality/reader.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
-import type { RawImage } from "../src/types.ts";
+import type { RawImage } from "../src/base/types.ts";
 
 const MODEL = process.env["MIXDQ_BENCH_MODEL"] ?? path.join(import.meta.dirname, "../models/postcard");
 const PROMPTS = Number(process.env["MIXDQ_BENCH_PROMPTS"] ?? 32);

@@ -11,7 +11,7 @@ import { diskFiles } from "../src/cli/diskFiles.ts";
 import { loadPipeline } from "../src/pipeline.ts";
 import type { ComparedFigures } from "../src/quality/figures.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
-import type { RawImage } from "../src/types.ts";
+import type { RawImage } from "../src/base/types.ts";
 import { emptyFolder, expectError, refusal } from "./broken.ts";
 import { calibrated, closeness, draw, findOutlierSite, presetOf, textState, writeOutlierModel } from "./outlier.ts";
 

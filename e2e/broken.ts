@@ -7,7 +7,7 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import os from "node:os";
 import path from "node:path";
 import { afterAll, expect, vi } from "vitest";
-import { MixdqError, type ErrorCode } from "../src/errors.ts";
+import { MixdqError, type ErrorCode } from "../src/base/errors.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import { parseSafetensors, writeSafetensors, type TensorToWrite } from "../src/weights/safetensors.ts";
 

@@ -3,9 +3,9 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { BrokenModel, expectError, halves, refusal, TEXT, UNET, UNET_CONFIG } from "./broken.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
-import type { ErrorCode } from "../src/errors.ts";
+import type { ErrorCode } from "../src/base/errors.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
-import type { Precision } from "../src/types.ts";
+import type { Precision } from "../src/base/types.ts";
 import { streamComponent } from "../src/weights/folder.ts";
 
 let gpu: GPU;

@@ -8,7 +8,7 @@ import { expectError, refusal, TEXT, UNET } from "./broken.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
 import { loadPipeline, type Pipeline, type PipelineOptions } from "../src/pipeline.ts";
-import type { RawImage } from "../src/types.ts";
+import type { RawImage } from "../src/base/types.ts";
 import { httpFiles } from "../src/weights/http.ts";
 
 const MODEL = path.join(import.meta.dirname, "golden/sd21-turbo");

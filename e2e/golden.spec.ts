@@ -5,14 +5,14 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createRuntime } from "../src/engine/backend.ts";
-import { STORAGE, type Runtime } from "../src/engine/runtime.ts";
+import { createRuntime } from "../src/runtime/backend.ts";
+import { STORAGE, type Runtime } from "../src/runtime/runtime.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
 import { readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { loadPipeline, type Intermediates, type Pipeline } from "../src/pipeline.ts";
-import { joined, toChannelsFirst } from "../src/engine/stages.ts";
+import { joined, toChannelsFirst } from "../src/model/stages.ts";
 import { readFloats } from "../src/weights/convert.ts";
 import { findComponent } from "../src/weights/folder.ts";
 import { parseSafetensors, type StoredTensor } from "../src/weights/safetensors.ts";

@@ -5,7 +5,7 @@ import type { Browser, Page } from "playwright";
 import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { MixdqStatus, UseMixdqOptions } from "../src/react.ts";
-import type { GenerateOptions } from "../src/types.ts";
+import type { GenerateOptions } from "../src/base/types.ts";
 import { launchBrowser } from "./browser.ts";
 import { RESULTS, canvasPixels, commandLinePicture, psnr } from "./picture.ts";
 import type { Steered } from "./react/page.tsx";

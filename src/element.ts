@@ -11,7 +11,7 @@
  */
 import type { GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
-import type { Precision } from "./types.ts";
+import type { Precision } from "./base/types.ts";
 
 const ATTRIBUTES = [
   ...["prompt", "negative-prompt", "model", "precision", "config"],

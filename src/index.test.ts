@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
-import type { StepEvent } from "./types.ts";
+import type { StepEvent } from "./base/types.ts";
 
 /** The story, told in no time: the face is tested here, not the engine. */
 const fake = vi.hoisted(() => ({ disposed: 0, failWith: undefined as Error | undefined }));
@@ -14,7 +14,8 @@ vi.mock("./pipeline.ts", () => ({
       for (const event of events) {
         onStep?.(event);
         await new Promise((resolve) => setTimeout(resolve, 5));
-        if (signal?.aborted) throw new (await import("./errors.ts")).MixdqError("aborted", "The run was cancelled.");
+        if (signal?.aborted)
+          throw new (await import("./base/errors.ts")).MixdqError("aborted", "The run was cancelled.");
         if (fake.failWith) throw fake.failWith;
       }
       return {

@@ -2,20 +2,20 @@
  * The package's public face. Importing it does nothing (a server-side render may), and the engine itself is fetched
  * only by createEngine. Names follow diffusers in camelCase.
  */
-import { BACKENDS, PRECISIONS } from "./choices.ts";
-import { MixdqError, throwIfAborted } from "./errors.ts";
-import { GeneratedImage } from "./image.ts";
-import { modelUrl } from "./support.ts";
-import type { EngineInfo, EngineOptions, GenerateOptions, StepEvent } from "./types.ts";
+import { BACKENDS, PRECISIONS } from "./base/choices.ts";
+import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { GeneratedImage } from "./api/image.ts";
+import { modelUrl } from "./api/support.ts";
+import type { EngineInfo, EngineOptions, GenerateOptions, StepEvent } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { httpFiles } from "./weights/http.ts";
 import { loadInWorker } from "./worker/client.ts";
 import { Queue } from "./worker/queue.ts";
 
-export { MixdqError, type ErrorCode } from "./errors.ts";
-export { GeneratedImage } from "./image.ts";
-export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./support.ts";
-export type * from "./types.ts";
+export { MixdqError, type ErrorCode } from "./base/errors.ts";
+export { GeneratedImage } from "./api/image.ts";
+export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
+export type * from "./base/types.ts";
 
 /** What `stream` yields: the stages as they begin, then the picture. */
 export type StreamEvent = StepEvent | { readonly type: "image"; readonly image: GeneratedImage };

@@ -2,19 +2,19 @@
  * The story, once, top to bottom: prompt -> tokens -> text embeddings -> latents -> image.
  * Everything else in this package serves a line of `generate`.
  */
-import { createRuntime } from "./engine/backend.ts";
-import type { Component, Runtime, RuntimeOptions } from "./engine/runtime.ts";
-import { debug, setDebug } from "./debug.ts";
+import { createRuntime } from "./runtime/backend.ts";
+import type { Component, Runtime, RuntimeOptions } from "./runtime/runtime.ts";
+import { debug, setDebug } from "./base/debug.ts";
 import { createGenerator } from "./diffusion/noise.ts";
-import { MixdqError, throwIfAborted } from "./errors.ts";
-import { readModel, type ModelDescription } from "./engine/model.ts";
-import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./engine/stages.ts";
-import { loadStages } from "./engine/loading.ts";
-import { assertFinite, toRgba } from "./engine/output.ts";
-import { chooseQuantization } from "./engine/quantization.ts";
-import { checkRequest, type GenerateRequest } from "./engine/request.ts";
+import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { readModel, type ModelDescription } from "./model/model.ts";
+import { decodeLatents, denoise, encodePrompt, type Conditioning, type Stages } from "./model/stages.ts";
+import { loadStages } from "./model/loading.ts";
+import { assertFinite, toRgba } from "./model/output.ts";
+import { chooseQuantization } from "./model/quantization.ts";
+import { checkRequest, type GenerateRequest } from "./model/request.ts";
 import type { MixdqConfig } from "./quant/config.ts";
-import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./types.ts";
+import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./base/types.ts";
 import type { ModelFiles } from "./weights/files.ts";
 import { openPack } from "./weights/pack.ts";
 

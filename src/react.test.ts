@@ -2,8 +2,8 @@
 import { createElement, StrictMode, useEffect } from "react";
 import type { Root } from "react-dom/client";
 import { type MockInstance, afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type ErrorCode, MixdqError } from "./errors.ts";
-import type { EngineOptions, GenerateOptions } from "./types.ts";
+import { type ErrorCode, MixdqError } from "./base/errors.ts";
+import type { EngineOptions, GenerateOptions } from "./base/types.ts";
 import { type Mixdq, type UseMixdqOptions, useMixdq } from "./react.ts";
 
 /** What engines did, and how many are there. A load waits for `gate`, a picture for `brush`. */

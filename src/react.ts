@@ -8,10 +8,10 @@
  * one engine and take turns; changed options (by value) cancel what runs and replace the engine.
  */
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { MixdqError, throwIfAborted } from "./errors.ts";
+import { MixdqError, throwIfAborted } from "./base/errors.ts";
 import type { Engine, GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
-import type { GenerateOptions, LoadProgress, StepEvent } from "./types.ts";
+import type { GenerateOptions, LoadProgress, StepEvent } from "./base/types.ts";
 
 export interface UseMixdqOptions extends SharedOptions {
   /** false: the model is loaded by the first `generate`, and `cancel` ends that too. Default: true. */

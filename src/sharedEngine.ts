@@ -3,9 +3,9 @@
  * a picture needs. Its users' pictures take turns, and the last user to let go ends it. One that is wanted again
  * before the task is over (a component that StrictMode mounts twice, or that takes another's place) never ended.
  */
-import { type ErrorCode, MixdqError, throwIfAborted } from "./errors.ts";
+import { type ErrorCode, MixdqError, throwIfAborted } from "./base/errors.ts";
 import { type Engine, type GeneratedImage, createEngine } from "./index.ts";
-import type { EngineOptions, GenerateOptions, LoadProgress } from "./types.ts";
+import type { EngineOptions, GenerateOptions, LoadProgress } from "./base/types.ts";
 
 export type SharedOptions = Omit<EngineOptions, "signal" | "onProgress">;
 

@@ -2,7 +2,7 @@
  * Bit-widths for a whole model: which activations are protected, the programmes of both groups, and their budgets.
  * MixDQ (arXiv 2405.17873) section 3.3 and algorithm 1, but for the choice by pictures.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { ConfigActBits, ConfigWeightBits, LayerBits } from "../quant/config.ts";
 import { makeGroupProgram, type Candidate, type GroupProgram, type Metric } from "./groups.ts";
 import {

@@ -2,7 +2,7 @@
  * The layers of one group with the budget they share: bits per element, on average over the group, elements that stay in
  * 16-bit float included. Content and quality groups are solved apart, each by its own metric (MixDQ's decoupling).
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { makeProgram, type Program, type Solution } from "./program.ts";
 import type { Group } from "./sensitivity.ts";
 

@@ -11,7 +11,7 @@
  * holds wherever the search proves the optimum and the tied allocations fit into memory, which is nearly always; else the
  * first that is found stays, the same one every time.)
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { highsVersion, solveWithHighs } from "./highs.ts";
 import { makeKnapsack, relax, type Knapsack } from "./relaxation.ts";
 import { findBest, findFirst, openChoices, type Assignment } from "./search.ts";

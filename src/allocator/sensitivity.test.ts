@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { mergeSensitivities, readSensitivity, valueAt, writeSensitivity, type Sensitivity } from "./sensitivity.ts";
 import { sampleSensitivity } from "./samples.testing.ts";
 

@@ -4,8 +4,8 @@
  * the decoded picture. MixDQ (arXiv 2405.17873) section 3.2: layers that carry content (cross-attention, feed-forward)
  * are judged by SSIM, all others by SQNR.
  */
-import { MixdqError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject, show } from "../base/json.ts";
 
 export type Group = "content" | "quality";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { readCalibration, readRanges, writeCalibration, type Calibration } from "./file.ts";
 
 const RANGE = {

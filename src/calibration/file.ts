@@ -1,6 +1,6 @@
 /** calibration.json: what `mixdq calibrate` found out about every layer's input. */
-import { MixdqError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject, show } from "../base/json.ts";
 import type { ValueRange } from "../quant/config.ts";
 import type { LayerStatistics, RangeStatistics } from "./statistics.ts";
 

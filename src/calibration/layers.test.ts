@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { SDXL_TURBO_UNET } from "../cli/sdxlTurboUnet.ts";
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import { buildUNet, readUNetConfig } from "../diffusion/unet.ts";
 import { layerGroup, layerType, quantizableLayers, type QuantizableLayer } from "./layers.ts";
 

@@ -3,7 +3,7 @@
  * What MixDQ (arXiv 2405.17873) does around its allocation: static ranges, BOS-aware keys and values, split shortcuts,
  * and about one layer in a hundred in 16-bit float.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { activationQuant } from "../quant/activations.ts";
 import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig } from "../quant/config.ts";
 import type { WeightBits } from "../quant/formats.ts";

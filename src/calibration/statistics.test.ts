@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { createGenerator } from "../diffusion/noise.ts";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { quantizableLayers } from "./layers.ts";

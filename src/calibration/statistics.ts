@@ -3,9 +3,9 @@
  * tensor is looked at once. All state is plain numbers, so a recording can be put down in a file and taken up again
  * with the same result, bit for bit.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Tensor } from "../graph/ops.ts";
-import { isObject } from "../json.ts";
+import { isObject } from "../base/json.ts";
 import type { QuantizableLayer } from "./layers.ts";
 
 /** What is known of one tensor's values; the ranges are as seen, they need not contain 0. */

@@ -5,7 +5,7 @@
 import { existsSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
 
 /**

@@ -1,7 +1,7 @@
 /** `mixdq auto`: the whole chain, from a model to a pack; takes up where it was stopped. */
 import path from "node:path";
-import { parseConfig } from "../engine/quantization.ts";
-import { MixdqError } from "../errors.ts";
+import { parseConfig } from "../model/quantization.ts";
+import { MixdqError } from "../base/errors.ts";
 import { allocate } from "./allocate.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type AutoRequest, type Step, type StepName } from "./autoSteps.ts";

@@ -1,10 +1,10 @@
 /** `mixdq evaluate`: how good a model's pictures are, and how far quantization moves them from FP16. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { readModel } from "../engine/model.ts";
-import { configOfModel } from "../engine/quantization.ts";
-import { checkRequest, type Settings } from "../engine/request.ts";
-import { encodePixels } from "../image.ts";
+import { readModel } from "../model/model.ts";
+import { configOfModel } from "../model/quantization.ts";
+import { checkRequest, type Settings } from "../model/request.ts";
+import { encodePixels } from "../api/image.ts";
 import { CONFIDENCE, RESAMPLES, type Estimate } from "../quality/bootstrap.ts";
 import * as figures from "../quality/figures.ts";
 import { pictureGrid } from "../quality/grid.ts";

@@ -1,7 +1,7 @@
 /** The float model as `mixdq calibrate` and `mixdq sensitivity` run it: to look into it. */
-import { createRuntime } from "../engine/backend.ts";
-import { loadStages } from "../engine/loading.ts";
-import type { ModelDescription } from "../engine/model.ts";
+import { createRuntime } from "../runtime/backend.ts";
+import { loadStages } from "../model/loading.ts";
+import type { ModelDescription } from "../model/model.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { invalid, runFlags, text, type Flags, type RunFlags } from "./options.ts";

@@ -1,8 +1,8 @@
 /** `mixdq generate`: one picture, and what was computed on its way. */
-import { encodePng } from "../image.ts";
+import { encodePng } from "../api/image.ts";
 import { loadPipeline, type Intermediates } from "../pipeline.ts";
-import { checkRequest } from "../engine/request.ts";
-import { readModel, type ModelDescription } from "../engine/model.ts";
+import { checkRequest } from "../model/request.ts";
+import { readModel, type ModelDescription } from "../model/model.ts";
 import { readFloats } from "../weights/convert.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";

@@ -1,6 +1,6 @@
 /** A model's files that tell, once they have been read, whether they are the same as another time. */
 import { createHash } from "node:crypto";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { FileStream, ModelFiles } from "../weights/files.ts";
 import { sha256 } from "./inputFiles.ts";
 

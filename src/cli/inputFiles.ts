@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** The longest text that we make, SDXL's calibration.json, has 0.4 MB. */
 const MAX_TEXT_BYTES = 64 * 2 ** 20;

@@ -1,5 +1,5 @@
 /** What `mixdq inspect` says of a pack, after reading all of it. */
-import { parseConfig } from "../engine/quantization.ts";
+import { parseConfig } from "../model/quantization.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { Pack } from "../weights/pack.ts";
 import { PACK_FORMATS, type PackTensor } from "../weights/packManifest.ts";

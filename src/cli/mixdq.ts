@@ -1,5 +1,5 @@
 /** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { exitWithDawn } from "./adapter.ts";
 import { allocate } from "./allocate.ts";
 import { ALLOCATE_USAGE } from "./allocateFlags.ts";

@@ -3,13 +3,13 @@ import { access, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { constants } from "node:fs";
 import path from "node:path";
 import { parseArgs, type ParseArgsConfig } from "node:util";
-import { BACKENDS, PRECISIONS } from "../choices.ts";
-import { parseConfig } from "../engine/quantization.ts";
-import { MixdqError } from "../errors.ts";
+import { BACKENDS, PRECISIONS } from "../base/choices.ts";
+import { parseConfig } from "../model/quantization.ts";
+import { MixdqError } from "../base/errors.ts";
 import { SIMPLE, TILED } from "../gpu/tuner.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { MixdqConfig } from "../quant/config.ts";
-import type { Backend, Precision } from "../types.ts";
+import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { readBytes, readText } from "./inputFiles.ts";
 

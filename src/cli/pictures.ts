@@ -3,7 +3,7 @@ import { loadPipeline, type PipelineOptions } from "../pipeline.ts";
 import type { Judged } from "../quality/figures.ts";
 import type { Picture } from "../quality/picture.ts";
 import type { Prompt } from "../quality/prompts.ts";
-import type { EngineInfo } from "../types.ts";
+import type { EngineInfo } from "../base/types.ts";
 import type { Judge } from "./judging.ts";
 import { progressLine } from "./progress.ts";
 

@@ -3,7 +3,7 @@
  * a run that is killed at any moment has lost at most the one it was at.
  */
 import { open, readFile, rm, type FileHandle } from "node:fs/promises";
-import type { MixdqError } from "../errors.ts";
+import type { MixdqError } from "../base/errors.ts";
 import type { Findings } from "../sensitivity/probe.ts";
 import { keyOf, type Evaluation } from "../sensitivity/sites.ts";
 import { invalid, writeWhole } from "./options.ts";

@@ -1,7 +1,7 @@
 /** A calibration that can be killed: what it has recorded so far, in a file beside the output. */
 import { readFile, rm } from "node:fs/promises";
 import type { Recording, RecordingState } from "../calibration/statistics.ts";
-import type { MixdqError } from "../errors.ts";
+import type { MixdqError } from "../base/errors.ts";
 import { invalid, writeWhole } from "./options.ts";
 
 /** A recording of SDXL has about 6 MB: often enough to lose little, seldom enough to cost nothing. */

@@ -10,14 +10,14 @@ import {
 import type { Calibration } from "../calibration/file.ts";
 import { layerGroup } from "../calibration/layers.ts";
 import { checkCalibration } from "../calibration/preset.ts";
-import { setDebug } from "../debug.ts";
-import { describeParts } from "../engine/loading.ts";
-import { readModel } from "../engine/model.ts";
+import { setDebug } from "../base/debug.ts";
+import { describeParts } from "../model/loading.ts";
+import { readModel } from "../model/model.ts";
 import { Effort } from "../sensitivity/effort.ts";
 import { Probe, type Findings } from "../sensitivity/probe.ts";
 import { makeSample, type Sample } from "../sensitivity/samples.ts";
 import { evaluationsOf, shardOf, sitesOf, type Evaluation, type Side, type Site } from "../sensitivity/sites.ts";
-import type { Precision } from "../types.ts";
+import type { Precision } from "../base/types.ts";
 import { toFloat32 } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";

@@ -4,7 +4,7 @@
  */
 import { mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import { buildUNet, readUNetConfig } from "../diffusion/unet.ts";
 import { elementCount } from "../graph/ops.ts";
 import { integer, invalid, readFlags, required, text } from "./options.ts";

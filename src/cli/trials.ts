@@ -1,9 +1,9 @@
 /** Pictures of allocations beside FP16's, as many as it takes to tell which is best: `mixdq allocate --prompts`. */
 import type { Contender, PictureScores } from "../allocator/choice.ts";
 import type { SamplePicture } from "../allocator/report/report.ts";
-import { readModel } from "../engine/model.ts";
-import { checkRequest } from "../engine/request.ts";
-import { encodePixels } from "../image.ts";
+import { readModel } from "../model/model.ts";
+import { checkRequest } from "../model/request.ts";
+import { encodePixels } from "../api/image.ts";
 import * as figures from "../quality/figures.ts";
 import type { Picture } from "../quality/picture.ts";
 import { assertReadable } from "../quality/reader.ts";

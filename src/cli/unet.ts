@@ -1,14 +1,14 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
-import { createRuntime } from "../engine/backend.ts";
-import { quantizedStorage, STORAGE } from "../engine/runtime.ts";
-import { Config } from "../config.ts";
-import { MixdqError } from "../errors.ts";
-import { setDebug } from "../debug.ts";
+import { createRuntime } from "../runtime/backend.ts";
+import { quantizedStorage, STORAGE } from "../runtime/runtime.ts";
+import { Config } from "../base/config.ts";
+import { MixdqError } from "../base/errors.ts";
+import { setDebug } from "../base/debug.ts";
 import { buildUNet, readUNetConfig, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
-import { bosOfPack, checkFirstTokens, chooseQuantization } from "../engine/quantization.ts";
+import { bosOfPack, checkFirstTokens, chooseQuantization } from "../model/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { Graph } from "../graph/ops.ts";
-import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../engine/stages.ts";
+import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../model/stages.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";

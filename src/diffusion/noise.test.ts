@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import golden from "./golden/noise.json" with { type: "json" };
 import { createGenerator } from "./noise.ts";
 

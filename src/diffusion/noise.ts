@@ -3,7 +3,7 @@
  * here and in diffusers. Mersenne Twister: Matsumoto & Nishimura 1998; the draws: ATen/core/MT19937RNGEngine.h,
  * ATen/core/DistributionsHelper.h and ATen/native/cpu/DistributionTemplates.h (PyTorch 2.13).
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** A stream of normal deviates; drawing advances it. */
 export interface NoiseGenerator {

@@ -2,7 +2,7 @@
  * Noise schedulers: from a model's output at one noise level to the sample at the next. The three classes that few-step
  * models ship with, computed as diffusers 0.40 computes them (src/diffusers/schedulers).
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { SchedulerConfig, type SchedulerFactory } from "./schedulerConfig.ts";
 import { makeEulerAncestral, makeEulerDiscrete } from "./schedulerEuler.ts";
 import { makeLcm } from "./schedulerLcm.ts";

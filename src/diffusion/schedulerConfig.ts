@@ -2,7 +2,7 @@
  * Reading a scheduler_config.json: typed values or an error that names the key, and the training noise schedule that
  * every scheduler starts from. Arithmetic is rounded to float32 exactly where diffusers 0.40 computes in float32.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** One run's schedule. Elementwise, so samples may be in any layout; nothing here changes its arguments. */
 export interface Scheduler {

@@ -3,7 +3,7 @@
  * down and adds fresh noise (EulerAncestralDiscreteScheduler). Karras et al. 2022, arXiv 2206.00364; k-diffusion.
  * Values are rounded to float32 where diffusers 0.40 computes in float32.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Scheduler, SchedulerFactory } from "./schedulerConfig.ts";
 import type { PredictionType, SchedulerConfig, TimestepSpacing } from "./schedulerConfig.ts";
 import { makeTrainingSchedule, PREDICTION_TYPES, TIMESTEP_SPACINGS, trainingSigmas } from "./schedulerConfig.ts";

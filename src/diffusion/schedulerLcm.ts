@@ -2,7 +2,7 @@
  * LCMScheduler: a consistency model jumps to its estimate of the clean sample at every step and noises that again for
  * the next one. Luo et al. 2023, arXiv 2310.04378. Rounded to float32 where diffusers 0.40 computes in float32.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { SchedulerFactory } from "./schedulerConfig.ts";
 import type { SchedulerConfig } from "./schedulerConfig.ts";
 import { makeTrainingSchedule, PREDICTION_TYPES } from "./schedulerConfig.ts";

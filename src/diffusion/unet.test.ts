@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { makePlan } from "../plan/plan.ts";
 import { buildUNet, readUNetConfig } from "./unet.ts";

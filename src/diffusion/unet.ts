@@ -3,7 +3,7 @@
  * SSD-1B and their like. Source: diffusers' unet_2d_condition.py and unet_2d_blocks.py, whose module paths name the
  * weights. Settings that would change the computation in ways not built here are refused by name.
  */
-import type { Config } from "../config.ts";
+import type { Config } from "../base/config.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
 import { resnet, transformer } from "./blocks.ts";

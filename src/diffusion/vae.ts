@@ -1,5 +1,5 @@
 /** The decoders that turn latents into a picture: AutoencoderKL's and AutoencoderTiny's (TAESD), as graphs. */
-import type { Config } from "../config.ts";
+import type { Config } from "../base/config.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
 import { resnet, selfAttention } from "./blocks.ts";

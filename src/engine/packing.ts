@@ -2,7 +2,7 @@
  * Makes a pack of a model: its weights one tensor at a time, those of quantized layers as the GPU wants them, all others
  * as the engine would store them; and whatever else of the model is read to run it.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import {
   layerCodes,
   layerParameters,
@@ -18,8 +18,8 @@ import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
 import { PACK_FORMATS, type PackManifest } from "../weights/packManifest.ts";
 import { PackWriter, type PackSink } from "../weights/packWriter.ts";
-import type { Part } from "./loading.ts";
-import { ROWS_TOGETHER, streamCheckpoint, type LoadedTensor } from "./weightStream.ts";
+import type { Part } from "../model/loading.ts";
+import { ROWS_TOGETHER, streamCheckpoint, type LoadedTensor } from "../runtime/weightStream.ts";
 
 export interface PackOptions {
   /** The model's name, for people. */

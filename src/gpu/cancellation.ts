@@ -1,5 +1,5 @@
 /** A signal as something to race against: GPU calls take none, and nobody should wait for them after a cancel. */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../base/errors.ts";
 
 export interface Cancellation {
   readonly signal: AbortSignal | undefined;

@@ -1,5 +1,5 @@
 /** What every executor of a device shares: pipelines, arenas, and how much work fits into one submit. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { DeviceCaps, Dispatch, KernelChoice } from "../kernels/kernel.ts";
 import type { MemoryLimits } from "../plan/memory.ts";
 import { variantKey } from "../plan/plan.ts";

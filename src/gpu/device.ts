@@ -1,5 +1,5 @@
 /** Adapter and device: what is asked for, what is needed at least, and what went wrong in words. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** The smallest limits the engine runs in: WebGPU's own defaults, which every conforming adapter has. */
 const NEEDED = {

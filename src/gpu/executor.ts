@@ -2,7 +2,7 @@
  * Runs a plan: everything that can be made once (pipelines, bind groups) is made once; a run only writes inputs,
  * encodes, submits in bounded pieces and reads outputs. It does not know what a UNet is.
  */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { elementCount, type Tensor } from "../graph/ops.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 import { ALIGNMENT } from "../plan/memory.ts";

@@ -1,5 +1,5 @@
 /** A component's parameters in GPU memory: places for all of them first, then filled as they stream in. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { packQuantized, placeWords, quantizeSource, sourceWords } from "../kernels/quantized.ts";
 import { packSource, type Rows, type Run } from "../kernels/weights.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";

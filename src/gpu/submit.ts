@@ -1,5 +1,5 @@
 /** Dispatches that were made ready for the GPU, and how they get there: alone, or so many at a time that it stays lively. */
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../base/errors.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 import type { Cancellation } from "./cancellation.ts";
 

@@ -12,7 +12,7 @@ import { GpuContext } from "./context.ts";
 import { isSoftware, type GpuDevice } from "./device.ts";
 import { Executor } from "./executor.ts";
 import { WeightStore } from "./store.ts";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 const FORMS = ["tiled", "direct"] as const;
 type Form = (typeof FORMS)[number];

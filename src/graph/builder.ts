@@ -2,7 +2,7 @@
  * Builds a Graph op by op and checks every shape as it goes: a graph that was built can be run.
  * A model's description (unet.ts, clip.ts, vae.ts) calls these methods and nothing else.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type {
   Activation,
   AttentionOp,

@@ -5,7 +5,7 @@
  * once (a norm, an attention, a gated product); elsewhere a `quantize` op stands between, one for all layers that share
  * scale and zero point. Layers that the configuration does not name stay as they are.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { LayerConfig, MixdqConfig } from "../quant/config.ts";
 import type { WeightQuant } from "../quant/formats.ts";
 import type { ActivationCodes, Conv2dOp, Graph, LinearOp, LinearPart, Op, Tensor, Weight } from "./ops.ts";

@@ -1,5 +1,5 @@
 /** How parameters are packed for the kernels: the layouts of kernel.ts, computed. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { elementCount, type Weight } from "../graph/ops.ts";
 import { quads, type PackedWeight, type WeightLayout } from "./kernel.ts";
 

@@ -3,7 +3,7 @@
  * leave them: this is the graph we compare ourselves with, so it uses the best operators that both the WebGPU and the
  * WebAssembly provider have (Gemm with bias, MultiHeadAttention, QuickGelu for SiLU).
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type {
   Activation,
   AttentionOp,

@@ -4,7 +4,7 @@
  * Weights of any size lie outside the protobuf, as views of the arrays they came in wherever their storage format is
  * already the wanted one: nothing is copied or transposed, and two weights may be two views of one array.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { elementCount } from "../graph/ops.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";
 import { encodeModel } from "./protobuf.ts";

@@ -3,7 +3,7 @@
  * of quality/.
  */
 import type * as Ort from "onnxruntime-web";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { inTurn, loadOrt } from "./session.ts";
 
 export interface FloatTensor {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph } from "../graph/ops.ts";
 import { fromHalf, toHalf } from "../quant/half.ts";

@@ -6,8 +6,8 @@
  * is cross-origin isolated.
  */
 import type * as Ort from "onnxruntime-web";
-import { MixdqError } from "../errors.ts";
-import type { ErrorCode } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { ErrorCode } from "../base/errors.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { WeightSource } from "./model.ts";

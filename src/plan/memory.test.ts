@@ -3,7 +3,7 @@ import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
 import type { DeviceCaps } from "../kernels/kernel.ts";
 import { readUNetConfig, buildUNet } from "../diffusion/unet.ts";
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import unetConfig from "../../models/postcard/unet/config.json" with { type: "json" };
 import { KEPT } from "./memory.ts";
 import { describePlan, makePlan, tensorBytes, type Plan } from "./plan.ts";

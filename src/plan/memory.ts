@@ -5,7 +5,7 @@
  * which a dispatch reads one and writes the other must lie in different arenas. Tensors are placed in the order in
  * which they come to life, each at the lowest place that is free for its whole life, in the arena that grows least.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Tensor } from "../graph/ops.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 

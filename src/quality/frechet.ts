@@ -8,7 +8,7 @@
  * and with `frechetFloor`.
  */
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** `mean` [F]; `covariance` [F, F], row by row, symmetric, unbiased (divided by samples - 1). */
 export interface Gaussian {

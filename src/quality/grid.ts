@@ -1,5 +1,5 @@
 /** Pictures side by side in one. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Picture } from "./picture.ts";
 
 /** White pixels between two pictures. */

@@ -1,7 +1,7 @@
 import { decode } from "fast-png";
 import { describe, expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
-import { encodePixels } from "../image.ts";
+import { MixdqError } from "../base/errors.ts";
+import { encodePixels } from "../api/image.ts";
 import { ModelWriter } from "../ort/model.ts";
 import { loadNetwork } from "../ort/network.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";

@@ -7,8 +7,8 @@
  *     statistics.safetensors   mean [F] and covariance [F, F] of the features of true pictures it was not trained on
  *     prompts.jsonl            fixed prompts, one a line, with the attributes that each states
  */
-import { MixdqError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject, show } from "../base/json.ts";
 import { readFloats } from "../weights/convert.ts";
 import { parseSafetensors } from "../weights/safetensors.ts";
 import type { Gaussian } from "./frechet.ts";

@@ -1,6 +1,6 @@
 /** What the measures of this room read: 8-bit pictures, as the engine returns them. */
-import { MixdqError } from "../errors.ts";
-import type { RawImage } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { RawImage } from "../base/types.ts";
 
 /** `data` is RGBA, row by row from the top; alpha is not looked at. */
 export type Picture = Pick<RawImage, "width" | "height" | "data">;

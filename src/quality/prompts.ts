@@ -1,5 +1,5 @@
 /** Lists of prompts: plain ones, a line each, and a judge's, which say what must be in the picture. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Attributes } from "./alignment.ts";
 import type { JudgedAttribute } from "./judge.ts";
 

@@ -1,5 +1,5 @@
 /** Shows the judge's network pictures, and tells what it sees. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Attributes } from "./alignment.ts";
 import type { JudgeDescription } from "./judge.ts";
 import { COLOR_CHANNELS, type Picture } from "./picture.ts";

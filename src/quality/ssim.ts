@@ -4,7 +4,7 @@
  * whole picture, as MixDQ measures a layer's sensitivity, and with the paper's Gaussian window of 11x11. Numbers equal
  * those of scikit-image's `structural_similarity` with the parameters named below.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { assertSameSize, COLOR_CHANNELS, colorPlane, type Picture } from "./picture.ts";
 
 const RANGE = 255;

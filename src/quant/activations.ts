@@ -3,7 +3,7 @@
  * q = clamp(round(x / scale) + zeroPoint, 0, 2^bits - 1), stored signed as q - 128 whatever the bits.
  * Source: MixDQ (arXiv 2405.17873) section 3; rounding as PyTorch in float32.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { roundHalfEven, scaleOfRange } from "./rounding.ts";
 
 /** What a tensor's integers mean: x ~ scale * (code - zeroPoint), with the unsigned code. */

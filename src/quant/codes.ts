@@ -11,7 +11,7 @@
  * all little-endian. A layer that reads a concatenation has the second part's channels begin on an element of their own.
  * Channels that fill up an element have code 0.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { WeightBits } from "./formats.ts";
 
 export interface CodeLayout {

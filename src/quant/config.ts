@@ -2,8 +2,8 @@
  * mixdq.json: which layers of a UNet run in how many bits, with the scales of their inputs. One entry per module path, as
  * diffusers names modules; layers that are not listed run in 16-bit float.
  */
-import { MixdqError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject, show } from "../base/json.ts";
 import { activationQuant, type ActivationQuant } from "./activations.ts";
 import type { WeightBits, WeightQuant } from "./formats.ts";
 import { SMALLEST_SCALE } from "./rounding.ts";

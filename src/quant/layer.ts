@@ -2,7 +2,7 @@
  * Layers that are not one matrix with one format: those that read a concatenation, whose halves have scales of their own
  * (MixDQ's shortcut split), and those whose output channels have different bits (MPQ-DM, arXiv 2412.11549).
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { quantizeMatrix, type QuantizedMatrix, type WeightQuant } from "./weights.ts";
 
 /**

@@ -1,6 +1,6 @@
 /** Bit-width files as the MixDQ authors publish them: flat YAML, `model.<module path>: bits`. */
 import { parse } from "yaml";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { isModulePath, MAX_LAYERS, type ConfigActBits, type ConfigWeightBits, type LayerBits } from "./config.ts";
 
 /** A published file has 51 KB. */

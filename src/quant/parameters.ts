@@ -9,7 +9,7 @@
  *
  * The first bracket is exact in i32: it is sum (qx - zx) (qw - zi), and where its terms wrap, they wrap back.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { CODE_OFFSET, type ActivationQuant } from "./activations.ts";
 import { checkRows, storedRow, type CodeLayout } from "./codes.ts";
 import { codeRange } from "./formats.ts";

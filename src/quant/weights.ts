@@ -3,7 +3,7 @@
  * w[n, k] ~ scale * (code - zeroPoint). Formulas: MixDQ (arXiv 2405.17873), rounded as PyTorch rounds in float32, so
  * that "minmax" gives the integers that the method's own code gives. "mse" is ours: see range.ts.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { codeRange, type CodeScale, type WeightBits, type WeightQuant } from "./formats.ts";
 import { RangeSearch } from "./range.ts";
 import { ROUNDER, roundHalfEven, scaleOfRange } from "./rounding.ts";

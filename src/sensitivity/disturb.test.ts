@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { Tensor } from "../graph/ops.ts";
 import { disturbedInput, disturbedWeights, merged } from "./disturb.ts";
 import { QUIET, SignalToNoise } from "./noise.ts";

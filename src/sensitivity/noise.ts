@@ -1,5 +1,5 @@
 /** Signal to noise over many samples. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** dB given where the noise is nothing at all, or less than this: JSON has no infinity. */
 export const QUIET = 200;

@@ -8,8 +8,8 @@
  */
 import type { Calibration, LayerRanges, RangeRule } from "../calibration/file.ts";
 import { rangesOf } from "../calibration/preset.ts";
-import type { OpenNetwork } from "../engine/runtime.ts";
-import { toChannelsFirst } from "../engine/stages.ts";
+import type { OpenNetwork } from "../runtime/runtime.ts";
+import { toChannelsFirst } from "../model/stages.ts";
 import type { Tensor } from "../graph/ops.ts";
 import { ssim } from "../quality/ssim.ts";
 import { activationQuant } from "../quant/activations.ts";

@@ -5,13 +5,13 @@
 import { createGenerator } from "../diffusion/noise.ts";
 import type { Scheduler } from "../diffusion/scheduler.ts";
 import type { UNetShape } from "../diffusion/unet.ts";
-import { assertFinite, toRgba } from "../engine/output.ts";
-import type { Settings } from "../engine/request.ts";
-import { decodeLatents, denoise, encodePrompt, toChannelsFirst, type Stages } from "../engine/stages.ts";
+import { assertFinite, toRgba } from "../model/output.ts";
+import type { Settings } from "../model/request.ts";
+import { decodeLatents, denoise, encodePrompt, toChannelsFirst, type Stages } from "../model/stages.ts";
 import type { Executor } from "../gpu/executor.ts";
 import type { Snapshot } from "../gpu/snapshot.ts";
 import type { Picture } from "../quality/picture.ts";
-import type { Precision } from "../types.ts";
+import type { Precision } from "../base/types.ts";
 
 export interface Sample {
   /** The float UNet's output, NCHW. */

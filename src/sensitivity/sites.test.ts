@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { SDXL_TURBO_UNET } from "../cli/sdxlTurboUnet.ts";
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import { buildUNet, readUNetConfig } from "../diffusion/unet.ts";
 import { aliveAt } from "../gpu/snapshot.ts";
 import type { Dispatch } from "../kernels/kernel.ts";

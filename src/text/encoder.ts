@@ -2,7 +2,7 @@
  * CLIP's text transformer as a graph (Radford et al. 2021, arXiv 2103.00020), as transformers' CLIPTextModel and
  * CLIPTextModelWithProjection compute it.
  */
-import type { Config } from "../config.ts";
+import type { Config } from "../base/config.ts";
 import { GraphBuilder, slice } from "../graph/builder.ts";
 import type { Activation, Graph, Tensor } from "../graph/ops.ts";
 

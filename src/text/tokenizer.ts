@@ -4,7 +4,7 @@
  * and new (transformers 4 and 5 write them differently) are ours. Agrees with transformers' CLIPTokenizer.
  */
 import { Tokenizer as BpeTokenizer } from "@huggingface/tokenizers";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { readTokenizerFiles } from "./tokenizerFiles.ts";
 import type { ClipTokenizerParts, TokenizerFiles } from "./tokenizerFiles.ts";
 

@@ -3,8 +3,8 @@
  * tokenizer.json, or vocab.json and merges.txt; special tokens as strings or as objects, in tokenizer_config.json or in
  * special_tokens_map.json.
  */
-import { MixdqError } from "../errors.ts";
-import { isObject } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject } from "../base/json.ts";
 
 /** The texts of the files that are there; tokenizer.json is preferred, else vocab and merges are needed. */
 export interface TokenizerFiles {

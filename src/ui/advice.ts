@@ -1,5 +1,5 @@
 /** What the error panel says besides the error's own message: a title, and what a person can do on this page. */
-import type { ErrorCode } from "../errors.ts";
+import type { ErrorCode } from "../base/errors.ts";
 
 interface Advice {
   readonly title: string;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { amplifiedDifference, likenessOf, compare, isSoftware, type Sides } from "./comparison.ts";
 import type { Session } from "./session.ts";
 import { DEFAULTS, type Settings } from "./settings.ts";

@@ -1,6 +1,6 @@
 /** What the side by side mode shows: the pair under its divider, the three prints, and the numbers. */
 import type { GeneratedImage } from "../index.ts";
-import type { Precision } from "../types.ts";
+import type { Precision } from "../base/types.ts";
 import { amplifiedDifference, isSoftware, likenessOf, type Side, type SideName, type Sides } from "./comparison.ts";
 import { byId } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";

@@ -1,5 +1,5 @@
 /** The form's fields as Settings, and back. */
-import type { EngineInfo } from "../types.ts";
+import type { EngineInfo } from "../base/types.ts";
 import { byId } from "./dom.ts";
 import { comparable, type Mode, type Settings } from "./settings.ts";
 

@@ -1,6 +1,6 @@
 /** The page's story: settings from the URL, a picture when asked for, everything else in view.ts. */
 import { checkSupport } from "../index.ts";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { byId } from "./dom.ts";
 import { compare } from "./comparison.ts";
 import * as comparisonView from "./comparisonView.ts";

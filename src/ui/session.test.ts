@@ -1,7 +1,7 @@
 /** Which engines are loaded beside which, with engines that only count. */
 import { beforeEach, expect, test, vi } from "vitest";
-import { MixdqError, type ErrorCode } from "../errors.ts";
-import type { EngineOptions } from "../types.ts";
+import { MixdqError, type ErrorCode } from "../base/errors.ts";
+import type { EngineOptions } from "../base/types.ts";
 import { Session } from "./session.ts";
 import { DEFAULTS, type Settings } from "./settings.ts";
 

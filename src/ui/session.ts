@@ -1,7 +1,7 @@
 /** The page's engines: created at the first picture, kept while the settings that shape them stay the same. */
 import { type Engine, type GeneratedImage, createEngine } from "../index.ts";
-import { MixdqError } from "../errors.ts";
-import type { EngineInfo, LoadProgress, StepEvent } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { EngineInfo, LoadProgress, StepEvent } from "../base/types.ts";
 import { isQuantized, type Settings } from "./settings.ts";
 
 export interface Hooks {

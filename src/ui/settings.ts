@@ -2,8 +2,8 @@
  * What the page is set to, and its form in the URL's query: what differs from the default is in the query, so a link
  * makes the same picture again. Pure: reads and writes strings, touches no DOM.
  */
-import { BACKENDS, PRECISIONS } from "../choices.ts";
-import type { Backend, Precision } from "../types.ts";
+import { BACKENDS, PRECISIONS } from "../base/choices.ts";
+import type { Backend, Precision } from "../base/types.ts";
 
 export interface Settings {
   prompt: string;

@@ -1,7 +1,7 @@
 /** What the page shows: one function per thing that can happen. No decisions are taken here. */
 import type { GeneratedImage, Support } from "../index.ts";
-import { MixdqError } from "../errors.ts";
-import type { EngineInfo, LoadProgress, Precision, StepEvent } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { EngineInfo, LoadProgress, Precision, StepEvent } from "../base/types.ts";
 import { ADVICE } from "./advice.ts";
 import { byId } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";

@@ -2,7 +2,7 @@
  * Exact numbers of bytes from a stream of arbitrary chunks, so that a file can be read in pieces of our choosing while
  * only the current piece is in memory.
  */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 
 /** Pulls a stream; failures of the stream become `network`, cancellation becomes `aborted`. */
 export class ByteReader {

@@ -1,5 +1,5 @@
 /** What checkpoints and small files store, as the numbers that we compute with (the bits are handled in quant/half.ts). */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { bfloatToHalf, firstNonFinite, fromBfloat, fromHalf, toHalf } from "../quant/half.ts";
 import type { FloatDType } from "./header.ts";
 import type { StoredTensor } from "./safetensors.ts";

@@ -3,8 +3,8 @@
  * `fp16` variant. A folder is probed file by file, because over HTTP there is no listing, and distrustfully, because
  * many a server answers a missing file with its front page.
  */
-import { MixdqError } from "../errors.ts";
-import type { Precision } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { Precision } from "../base/types.ts";
 import type { FileStream, ModelFiles } from "./files.ts";
 import { streamTensors } from "./safetensors.ts";
 import type { WeightTensor } from "./safetensors.ts";

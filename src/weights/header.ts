@@ -3,8 +3,8 @@
  * place. Read as what it is, a stranger's file: every number is checked before it is used.
  * Format: https://github.com/huggingface/safetensors#format
  */
-import { MixdqError } from "../errors.ts";
-import { isObject } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject } from "../base/json.ts";
 
 /** Bytes of one element. */
 export const DTYPE_BYTES = {

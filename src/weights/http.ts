@@ -1,7 +1,7 @@
 /**
  * A model's files over HTTP(S): any static server with the folder on it, or a Hugging Face `resolve/<revision>` address.
  */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { FileStream, ModelFiles } from "./files.ts";
 
 /** One failed request in a long download is common, two in a row are an outage. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { ModelFiles } from "./files.ts";
 import { openPack } from "./pack.ts";
 import { piecesOf, readManifest, writeManifest, type PackFormat } from "./packManifest.ts";

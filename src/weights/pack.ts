@@ -1,5 +1,5 @@
 /** Reading a pack: every file is checked against its SHA-256 before a byte of it is used, one shard is held at a time. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { allocate, ByteReader } from "./byteReader.ts";
 import type { ModelFiles } from "./files.ts";
 import { MANIFEST, piecesOf, readManifest, type PackManifest, type PackTensor } from "./packManifest.ts";

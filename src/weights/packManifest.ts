@@ -10,8 +10,8 @@
  * checkpoint's), and right after it `<module path>.parameters`, U32 [segments, rows, words] as quant/parameters.ts has them.
  * `<module path>.bos` holds a layer's product with the BOS token, F32 [1, N].
  */
-import { MixdqError } from "../errors.ts";
-import { isObject, show } from "../json.ts";
+import { MixdqError } from "../base/errors.ts";
+import { isObject, show } from "../base/json.ts";
 import { isMarkup } from "./folder.ts";
 
 export const MANIFEST = "manifest.json";

@@ -1,5 +1,5 @@
 /** Writes a pack as its tensors come, holding one shard at a time. The same tensors in the same order give the same bytes. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import {
   MANIFEST,
   MAX_FILE_BYTES,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { FileStream } from "./files.ts";
 import { parseSafetensors, readSafetensorsHeader, streamTensors, writeSafetensors } from "./safetensors.ts";
 import type { StreamOptions } from "./safetensors.ts";

@@ -2,7 +2,7 @@
  * Safetensors files: weights streamed tensor by tensor (a file of 5 GB never needs 5 GB), and small files of inputs and
  * outputs read and written whole. Little-endian throughout, as the format and every machine with WebGPU are.
  */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { ByteReader } from "./byteReader.ts";
 import type { FileStream } from "./files.ts";
 import { DTYPE_BYTES, LENGTH_BYTES, parseHeader, readHeaderLength } from "./header.ts";

@@ -1,4 +1,4 @@
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 
 /** SHA-256 in lower-case hexadecimal. Throws `unsupported` on pages that are not secure, where browsers have none. */
 export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {

@@ -3,9 +3,9 @@
  * their code; an AbortSignal becomes a cancel message; a worker that dies fails everything that waits for it.
  */
 import { proxy, releaseProxy, wrap } from "comlink";
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { Pipeline } from "../pipeline.ts";
-import type { LoadProgress } from "../types.ts";
+import type { LoadProgress } from "../base/types.ts";
 import type { EngineWorker, LoadRequest, Outcome } from "./protocol.ts";
 
 /** How long a worker may take to free its GPU memory before it is ended anyway. */

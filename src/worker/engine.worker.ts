@@ -3,7 +3,7 @@
  * the near side sends one job at a time); what it adds is cancellation by message, because an AbortSignal cannot cross.
  */
 import { expose, transfer } from "comlink";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
 import { httpFiles } from "../weights/http.ts";
 import type { EngineWorker, Outcome } from "./protocol.ts";

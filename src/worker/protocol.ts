@@ -2,8 +2,16 @@
  * What crosses the thread boundary: plain data, and callbacks that Comlink proxies. Types only, so both sides agree
  * without either importing the other.
  */
-import type { ErrorCode } from "../errors.ts";
-import type { Backend, EngineInfo, GenerateOptions, LoadProgress, Precision, RawImage, StepEvent } from "../types.ts";
+import type { ErrorCode } from "../base/errors.ts";
+import type {
+  Backend,
+  EngineInfo,
+  GenerateOptions,
+  LoadProgress,
+  Precision,
+  RawImage,
+  StepEvent,
+} from "../base/types.ts";
 
 export interface LoadRequest {
   /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { Queue } from "./queue.ts";
 
 const aborted = () => Promise.reject(new MixdqError("aborted", "The run was cancelled."));

@@ -5,7 +5,7 @@
  * An aborted job settles when the engine has really stopped, but never later than GRACE_MS (onnxruntime-web cannot be
  * interrupted within a step); whatever is still winding down then is waited for by the next job, not refused.
  */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 
 const GRACE_MS = 200;
 const IDLE_MS = 2000;

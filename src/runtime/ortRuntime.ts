@@ -1,8 +1,8 @@
 /** Components on onnxruntime-web, which is loaded only when one is. */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { isSoftware, requestAdapter } from "../gpu/device.ts";
 import type { OrtRunner } from "../ort/session.ts";
-import type { Backend } from "../types.ts";
+import type { Backend } from "../base/types.ts";
 import type { Component, LoadOptions, Runtime } from "./runtime.ts";
 import { streamCheckpoint } from "./weightStream.ts";
 

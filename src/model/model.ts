@@ -1,9 +1,9 @@
 /** What a diffusers folder says about itself: its parts, their configs, its tokenizers. No weights yet. */
-import { Config } from "../config.ts";
+import { Config } from "../base/config.ts";
 import { createScheduler, type SchedulerFactory } from "../diffusion/scheduler.ts";
 import { readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
 import { readVaeConfig, type VaeConfig } from "../diffusion/vae.ts";
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import type { TextState } from "../text/encoder.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { ModelFiles } from "../weights/files.ts";

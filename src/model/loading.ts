@@ -1,5 +1,5 @@
 /** Loads a model's parts onto a runtime: weights stream in one after the other while pipelines compile. */
-import { debug, debugLevel, describeValues } from "../debug.ts";
+import { debug, debugLevel, describeValues } from "../base/debug.ts";
 import {
   quantizedStorage,
   STORAGE,
@@ -7,7 +7,7 @@ import {
   type LoadOptions,
   type Runtime,
   type RunOptions,
-} from "./runtime.ts";
+} from "../runtime/runtime.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
@@ -18,7 +18,7 @@ import type { MixdqConfig } from "../quant/config.ts";
 import { bosOfPack, checkFirstTokens } from "./quantization.ts";
 import { encodePrompt, type Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
-import type { LoadProgress, Precision } from "../types.ts";
+import type { LoadProgress, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
 import type { Pack } from "../weights/pack.ts";

@@ -1,5 +1,5 @@
 /** A component's tensors as its graph wants them, whatever runs the graph. */
-import { MixdqError, throwIfAborted } from "../errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { Graph } from "../graph/ops.ts";
 import { parametersShape, quantizedLayers } from "../kernels/quantized.ts";
 import type { Rows } from "../kernels/weights.ts";

@@ -4,7 +4,7 @@
  * and one chunk `mixdq:<name>` per parameter for programs.
  */
 import { encode } from "fast-png";
-import type { GenerateStats, RawImage } from "./types.ts";
+import type { GenerateStats, RawImage } from "../base/types.ts";
 
 export class GeneratedImage implements RawImage {
   readonly width: number;

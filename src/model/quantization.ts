@@ -1,7 +1,7 @@
 /** Which bit-width configuration a run uses, and the one condition that its BOS cache puts on the text. */
-import { MixdqError } from "../errors.ts";
+import { MixdqError } from "../base/errors.ts";
 import { readMixdqConfig, type MixdqConfig } from "../quant/config.ts";
-import type { Precision } from "../types.ts";
+import type { Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { httpFiles } from "../weights/http.ts";
 import type { Pack } from "../weights/pack.ts";

@@ -1,7 +1,7 @@
 import { decode } from "fast-png";
 import { expect, test } from "vitest";
 import { GeneratedImage, encodePng } from "./image.ts";
-import type { RawImage } from "./types.ts";
+import type { RawImage } from "../base/types.ts";
 
 function raw(prompt: string, more: Record<string, string> = {}): RawImage {
   return {

@@ -3,7 +3,7 @@ import type { Executor, Inputs, RunOptions } from "../gpu/executor.ts";
 import type { WeightStore } from "../gpu/store.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
-import type { Backend, Precision } from "../types.ts";
+import type { Backend, Precision } from "../base/types.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
 import type { PackedComponent } from "../weights/pack.ts";
 

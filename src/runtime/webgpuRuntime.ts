@@ -1,5 +1,5 @@
 /** Components on our own kernels. */
-import { debug } from "../debug.ts";
+import { debug } from "../base/debug.ts";
 import { GpuContext } from "../gpu/context.ts";
 import { requestDevice } from "../gpu/device.ts";
 import { Executor } from "../gpu/executor.ts";

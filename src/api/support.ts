@@ -2,14 +2,14 @@
  * What can be known before anything large is downloaded: is there an adapter that the engine can use, is the model
  * there, and how many bytes is it. Reads model_index.json, indexes of shards and file sizes only.
  */
-import { BACKENDS } from "./choices.ts";
-import { MixdqError } from "./errors.ts";
-import { checkLimits } from "./gpu/device.ts";
-import type { Backend, Precision } from "./types.ts";
-import type { ModelFiles } from "./weights/files.ts";
-import { findComponent, readJson } from "./weights/folder.ts";
-import { httpFiles } from "./weights/http.ts";
-import { openPack } from "./weights/pack.ts";
+import { BACKENDS } from "../base/choices.ts";
+import { MixdqError } from "../base/errors.ts";
+import { checkLimits } from "../gpu/device.ts";
+import type { Backend, Precision } from "../base/types.ts";
+import type { ModelFiles } from "../weights/files.ts";
+import { findComponent, readJson } from "../weights/folder.ts";
+import { httpFiles } from "../weights/http.ts";
+import { openPack } from "../weights/pack.ts";
 
 export interface SupportOptions {
   /** URL of a diffusers folder or a pack. Without one, only the machine is looked at. */

@@ -1,9 +1,9 @@
 /** The three acts between prompt and picture, in diffusers' words. Latents and images are NCHW here, as diffusers has them. */
-import type { RunOptions } from "./runtime.ts";
+import type { RunOptions } from "../runtime/runtime.ts";
 import { guidanceScaleEmbedding, timestepEmbedding } from "../diffusion/timestep.ts";
 import type { Scheduler } from "../diffusion/scheduler.ts";
 import type { UNetConfig, UNetShape } from "../diffusion/unet.ts";
-import { throwIfAborted } from "../errors.ts";
+import { throwIfAborted } from "../base/errors.ts";
 import type { Inputs } from "../gpu/executor.ts";
 import type { ModelDescription } from "./model.ts";
 import { pooledToken } from "../text/encoder.ts";

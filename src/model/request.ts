@@ -1,6 +1,6 @@
 /** What may be asked for, checked against the model before any work begins. */
-import { MixdqError } from "../errors.ts";
-import type { GenerateOptions } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { GenerateOptions } from "../base/types.ts";
 import type { ModelDescription } from "./model.ts";
 
 export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;

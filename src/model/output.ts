@@ -1,6 +1,6 @@
 /** From a decoder's numbers to pixels, and the guard against numbers that are none. */
-import { MixdqError } from "../errors.ts";
-import type { Precision } from "../types.ts";
+import { MixdqError } from "../base/errors.ts";
+import type { Precision } from "../base/types.ts";
 
 /** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
 export function assertFinite(values: ArrayLike<number>, stage: string, precision: Precision): void {
