@@ -12,7 +12,7 @@ import { requestDevice } from "../src/gpu/device.ts";
 import { Executor } from "../src/gpu/executor.ts";
 import { WeightStore } from "../src/gpu/store.ts";
 import { chooseKernels } from "../src/gpu/tuner.ts";
-import { quantizableLayers } from "../src/calibration/layers.ts";
+import { quantizableLayers } from "../src/mixdq/calibration/layers.ts";
 import { GraphBuilder } from "../src/graph/builder.ts";
 import { quantizeGraph } from "../src/graph/quantize.ts";
 import { elementCount, type Tensor } from "../src/graph/ops.ts";

@@ -4,9 +4,9 @@
  * fp32 is run layer by layer, and what a layer reads is rounded on the CPU. As one would do it without MixDQ: one scale
  * for both halves of a concatenation, none of its own for the text's first token, and no layer left out.
  */
-import { rangesOf, checkCalibration } from "../src/calibration/preset.ts";
-import type { Calibration } from "../src/calibration/file.ts";
-import { quantizableLayers, type QuantizableLayer } from "../src/calibration/layers.ts";
+import { rangesOf, checkCalibration } from "../src/mixdq/calibration/preset.ts";
+import type { Calibration } from "../src/mixdq/calibration/file.ts";
+import { quantizableLayers, type QuantizableLayer } from "../src/mixdq/calibration/layers.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
 import { createGenerator } from "../src/diffusion/noise.ts";
@@ -21,9 +21,9 @@ import { MixdqError } from "../src/base/errors.ts";
 import type { Executor, Inputs } from "../src/gpu/executor.ts";
 import { aliveAt } from "../src/gpu/snapshot.ts";
 import type { Graph, Tensor } from "../src/graph/ops.ts";
-import type { Picture } from "../src/quality/picture.ts";
+import type { Picture } from "../src/mixdq/quality/picture.ts";
 import { roundMatrix, roundToRange, type Minifloat } from "../src/quant/minifloat.ts";
-import { sitesOf } from "../src/sensitivity/sites.ts";
+import { sitesOf } from "../src/mixdq/sensitivity/sites.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import type { ComponentWeights } from "../src/weights/folder.ts";
 

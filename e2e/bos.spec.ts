@@ -5,11 +5,11 @@
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { PRESETS } from "../src/calibration/preset.ts";
+import { PRESETS } from "../src/mixdq/calibration/preset.ts";
 import { requestNodeGpu } from "../src/cli/adapter.ts";
 import { diskFiles } from "../src/cli/diskFiles.ts";
 import { loadPipeline } from "../src/pipeline.ts";
-import type { ComparedFigures } from "../src/quality/figures.ts";
+import type { ComparedFigures } from "../src/mixdq/quality/figures.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
 import type { RawImage } from "../src/base/types.ts";
 import { emptyFolder, expectError, refusal } from "./broken.ts";

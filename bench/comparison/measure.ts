@@ -7,10 +7,10 @@ import { diskFiles } from "../../src/cli/diskFiles.ts";
 import { choosePrompts, findJudge, type Judge } from "../../src/cli/judging.ts";
 import { makePictures } from "../../src/cli/pictures.ts";
 import type { PipelineOptions } from "../../src/pipeline.ts";
-import { shareFound } from "../../src/quality/alignment.ts";
-import { closenessOf, type Closeness, type Judged } from "../../src/quality/figures.ts";
-import type { Picture } from "../../src/quality/picture.ts";
-import type { Prompt } from "../../src/quality/prompts.ts";
+import { shareFound } from "../../src/mixdq/quality/alignment.ts";
+import { closenessOf, type Closeness, type Judged } from "../../src/mixdq/quality/figures.ts";
+import type { Picture } from "../../src/mixdq/quality/picture.ts";
+import type { Prompt } from "../../src/mixdq/quality/prompts.ts";
 import { drawSimulated } from "../minifloatRun.ts";
 import type { Row } from "./rows.ts";
 

@@ -1,9 +1,9 @@
 /** What is compared: every run of the tables, with its configuration or what is simulated. */
-import { allocate, withWidths, type AllocateOptions } from "../../src/allocator/allocate.ts";
-import { baselines } from "../../src/allocator/baselines.ts";
-import type { Sensitivity } from "../../src/allocator/sensitivity.ts";
-import type { Calibration } from "../../src/calibration/file.ts";
-import { rangesOf } from "../../src/calibration/preset.ts";
+import { allocate, withWidths, type AllocateOptions } from "../../src/mixdq/allocation/allocate.ts";
+import { baselines } from "../../src/mixdq/allocation/baselines.ts";
+import type { Sensitivity } from "../../src/mixdq/allocation/sensitivity.ts";
+import type { Calibration } from "../../src/mixdq/calibration/file.ts";
+import { rangesOf } from "../../src/mixdq/calibration/preset.ts";
 import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig } from "../../src/quant/config.ts";
 import { E2M1, E4M3 } from "../../src/quant/minifloat.ts";
 import type { Simulation } from "../minifloatRun.ts";

@@ -1,7 +1,7 @@
 /** Figures of what was measured, and their tables in Markdown. */
-import { bootstrap, bootstrapMean, type Estimate } from "../../src/quality/bootstrap.ts";
-import { comparedFigures, FRECHET_RESAMPLES } from "../../src/quality/figures.ts";
-import { frechetTo, type Gaussian } from "../../src/quality/frechet.ts";
+import { bootstrap, bootstrapMean, type Estimate } from "../../src/mixdq/quality/bootstrap.ts";
+import { comparedFigures, FRECHET_RESAMPLES } from "../../src/mixdq/quality/figures.ts";
+import { frechetTo, type Gaussian } from "../../src/mixdq/quality/frechet.ts";
 import type { Measured } from "./measure.ts";
 
 /** One line of a table. */

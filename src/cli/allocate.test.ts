@@ -3,8 +3,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
-import { sampleSensitivity } from "../allocator/samples.testing.ts";
-import { writeSensitivity } from "../allocator/sensitivity.ts";
+import { sampleSensitivity } from "../mixdq/allocation/samples.testing.ts";
+import { writeSensitivity } from "../mixdq/allocation/sensitivity.ts";
 import { readMixdqConfig } from "../quant/config.ts";
 import { allocate } from "./allocate.ts";
 

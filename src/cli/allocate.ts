@@ -1,9 +1,9 @@
 /** `mixdq allocate`: a sensitivity.json and a budget become a mixdq.json, and a report that people can read. */
-import { allocate as solve, withWidths, type Allocation, type AllocateOptions } from "../allocator/allocate.ts";
-import { renderReport } from "../allocator/report/report.ts";
-import { readSensitivity } from "../allocator/sensitivity.ts";
-import { sweep, type Point } from "../allocator/sweep.ts";
-import { readRanges } from "../calibration/file.ts";
+import { allocate as solve, withWidths, type Allocation, type AllocateOptions } from "../mixdq/allocation/allocate.ts";
+import { renderReport } from "../mixdq/report/report.ts";
+import { readSensitivity } from "../mixdq/allocation/sensitivity.ts";
+import { sweep, type Point } from "../mixdq/allocation/sweep.ts";
+import { readRanges } from "../mixdq/calibration/file.ts";
 import { attachRanges, writeMixdqConfig } from "../quant/config.ts";
 import { ALLOCATE_FLAGS, chooseWeights, readAllocateRequest } from "./allocateFlags.ts";
 import { describe, describeChoice, provenanceOf } from "./allocateSummary.ts";

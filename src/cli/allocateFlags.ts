@@ -1,8 +1,8 @@
 /** What `mixdq allocate` may be asked, and the checks of it. */
-import { CANDIDATES, type AllocateOptions } from "../allocator/allocate.ts";
-import type { Sensitivity } from "../allocator/sensitivity.ts";
-import { RANGE_RULES } from "../calibration/file.ts";
-import { DEFAULT_WEIGHTS } from "../calibration/preset.ts";
+import { CANDIDATES, type AllocateOptions } from "../mixdq/allocation/allocate.ts";
+import type { Sensitivity } from "../mixdq/allocation/sensitivity.ts";
+import { RANGE_RULES } from "../mixdq/calibration/file.ts";
+import { DEFAULT_WEIGHTS } from "../mixdq/calibration/preset.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import {
   integer,

@@ -1,7 +1,7 @@
 /** What `mixdq auto` may be asked, and the checks of it. */
 import path from "node:path";
-import type { AllocateOptions } from "../allocator/allocate.ts";
-import { layerGroup, quantizableLayers } from "../calibration/layers.ts";
+import type { AllocateOptions } from "../mixdq/allocation/allocate.ts";
+import { layerGroup, quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { readModel, type ModelDescription } from "../model/model.ts";
 import { checkRequest } from "../model/request.ts";

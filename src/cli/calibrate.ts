@@ -1,7 +1,7 @@
 /** `mixdq calibrate`: the range of every layer's input over prompts, by the float engine; takes up where it was killed. */
-import { writeCalibration } from "../calibration/file.ts";
-import { quantizableLayers } from "../calibration/layers.ts";
-import { Recording } from "../calibration/statistics.ts";
+import { writeCalibration } from "../mixdq/calibration/file.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
+import { Recording } from "../mixdq/calibration/statistics.ts";
 import { setDebug } from "../base/debug.ts";
 import { createGenerator } from "../diffusion/noise.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";

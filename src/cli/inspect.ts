@@ -2,8 +2,8 @@
 import { open, stat } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
-import { readCalibration } from "../calibration/file.ts";
-import { quantizableLayers } from "../calibration/layers.ts";
+import { readCalibration } from "../mixdq/calibration/file.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";

@@ -2,10 +2,10 @@
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { loadNetwork } from "../ort/network.ts";
-import type { Gaussian } from "../quality/frechet.ts";
-import { JUDGE_FILES, readDescription, readStatistics, type JudgeDescription } from "../quality/judge.ts";
-import { readJudgedPrompts, readPromptLines, type Prompt } from "../quality/prompts.ts";
-import { createReader, type ReadPicture } from "../quality/reader.ts";
+import type { Gaussian } from "../mixdq/quality/frechet.ts";
+import { JUDGE_FILES, readDescription, readStatistics, type JudgeDescription } from "../mixdq/quality/judge.ts";
+import { readJudgedPrompts, readPromptLines, type Prompt } from "../mixdq/quality/prompts.ts";
+import { createReader, type ReadPicture } from "../mixdq/quality/reader.ts";
 import { nameOf, readBytes, readText, sha256 } from "./inputFiles.ts";
 import { invalid } from "./options.ts";
 

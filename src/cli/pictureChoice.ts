@@ -1,6 +1,6 @@
 /** The last step of an allocation, where pictures are asked: the sweep's best are drawn, and the plainer ways with them. */
-import { allocationAt, type Allocation } from "../allocator/allocate.ts";
-import { baselines, type Baseline } from "../allocator/baselines.ts";
+import { allocationAt, type Allocation } from "../mixdq/allocation/allocate.ts";
+import { baselines, type Baseline } from "../mixdq/allocation/baselines.ts";
 import {
   chooseByPictures,
   contendersOf,
@@ -8,10 +8,10 @@ import {
   type Choice,
   type Contender,
   type Trial,
-} from "../allocator/choice.ts";
-import type { SamplePicture } from "../allocator/report/report.ts";
-import type { Sensitivity } from "../allocator/sensitivity.ts";
-import type { Point } from "../allocator/sweep.ts";
+} from "../mixdq/allocation/choice.ts";
+import type { SamplePicture } from "../mixdq/report/report.ts";
+import type { Sensitivity } from "../mixdq/allocation/sensitivity.ts";
+import type { Point } from "../mixdq/allocation/sweep.ts";
 import { progressBar } from "./progressBar.ts";
 import { openTrials, type TrialOptions } from "./trials.ts";
 

@@ -1,8 +1,8 @@
 /** Pictures of many prompts by one engine, and what a judge sees in them. */
 import { loadPipeline, type PipelineOptions } from "../pipeline.ts";
-import type { Judged } from "../quality/figures.ts";
-import type { Picture } from "../quality/picture.ts";
-import type { Prompt } from "../quality/prompts.ts";
+import type { Judged } from "../mixdq/quality/figures.ts";
+import type { Picture } from "../mixdq/quality/picture.ts";
+import type { Prompt } from "../mixdq/quality/prompts.ts";
 import type { EngineInfo } from "../base/types.ts";
 import type { Judge } from "./judging.ts";
 import { progressLine } from "./progress.ts";

@@ -1,7 +1,7 @@
 /** `mixdq preset`: a bit-width configuration from calibration data alone, the same bits for nearly every layer. */
-import { RANGE_RULES, readCalibration, type Calibration } from "../calibration/file.ts";
-import { quantizableLayers } from "../calibration/layers.ts";
-import { presetConfig, PRESETS } from "../calibration/preset.ts";
+import { RANGE_RULES, readCalibration, type Calibration } from "../mixdq/calibration/file.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
+import { presetConfig, PRESETS } from "../mixdq/calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";

@@ -1,14 +1,14 @@
 /** `mixdq quantize`: a model and a bit-width configuration -> a pack, which a page loads by copying. */
 import { rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { quantizableLayers } from "../calibration/layers.ts";
-import { DEFAULT_WEIGHTS, presetConfig, PRESETS, rangesOf } from "../calibration/preset.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
+import { DEFAULT_WEIGHTS, presetConfig, PRESETS, rangesOf } from "../mixdq/calibration/preset.ts";
 import { setDebug } from "../base/debug.ts";
 import { buildUNet, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
 import { createRuntime } from "../runtime/backend.ts";
 import { describeParts, loadFirstToken, type Part } from "../model/loading.ts";
 import { readModel, type ModelDescription } from "../model/model.ts";
-import { rememberingFiles, writePack } from "../engine/packing.ts";
+import { rememberingFiles, writePack } from "../mixdq/pack/packing.ts";
 import { configOfModel } from "../model/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { Graph } from "../graph/ops.ts";

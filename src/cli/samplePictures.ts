@@ -1,7 +1,7 @@
 /** Pairs of pictures that a report shows. */
 import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
-import type { SamplePicture } from "../allocator/report/report.ts";
+import type { SamplePicture } from "../mixdq/report/report.ts";
 import { invalid } from "./options.ts";
 
 const REFERENCE = ".fp16.png";

@@ -4,8 +4,8 @@
  */
 import { open, readFile, rm, type FileHandle } from "node:fs/promises";
 import type { MixdqError } from "../base/errors.ts";
-import type { Findings } from "../sensitivity/probe.ts";
-import { keyOf, type Evaluation } from "../sensitivity/sites.ts";
+import type { Findings } from "../mixdq/sensitivity/probe.ts";
+import { keyOf, type Evaluation } from "../mixdq/sensitivity/sites.ts";
 import { invalid, writeWhole } from "./options.ts";
 
 /** Everything that must be the same for a measurement to go on. */

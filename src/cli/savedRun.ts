@@ -1,6 +1,6 @@
 /** A calibration that can be killed: what it has recorded so far, in a file beside the output. */
 import { readFile, rm } from "node:fs/promises";
-import type { Recording, RecordingState } from "../calibration/statistics.ts";
+import type { Recording, RecordingState } from "../mixdq/calibration/statistics.ts";
 import type { MixdqError } from "../base/errors.ts";
 import { invalid, writeWhole } from "./options.ts";
 

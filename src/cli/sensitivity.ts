@@ -6,17 +6,17 @@ import {
   writeSensitivity,
   type LayerSensitivity,
   type Metrics,
-} from "../allocator/sensitivity.ts";
-import type { Calibration } from "../calibration/file.ts";
-import { layerGroup } from "../calibration/layers.ts";
-import { checkCalibration } from "../calibration/preset.ts";
+} from "../mixdq/allocation/sensitivity.ts";
+import type { Calibration } from "../mixdq/calibration/file.ts";
+import { layerGroup } from "../mixdq/calibration/layers.ts";
+import { checkCalibration } from "../mixdq/calibration/preset.ts";
 import { setDebug } from "../base/debug.ts";
 import { describeParts } from "../model/loading.ts";
 import { readModel } from "../model/model.ts";
-import { Effort } from "../sensitivity/effort.ts";
-import { Probe, type Findings } from "../sensitivity/probe.ts";
-import { makeSample, type Sample } from "../sensitivity/samples.ts";
-import { evaluationsOf, shardOf, sitesOf, type Evaluation, type Side, type Site } from "../sensitivity/sites.ts";
+import { Effort } from "../mixdq/sensitivity/effort.ts";
+import { Probe, type Findings } from "../mixdq/sensitivity/probe.ts";
+import { makeSample, type Sample } from "../mixdq/sensitivity/samples.ts";
+import { evaluationsOf, shardOf, sitesOf, type Evaluation, type Side, type Site } from "../mixdq/sensitivity/sites.ts";
 import type { Precision } from "../base/types.ts";
 import { toFloat32 } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";

@@ -1,12 +1,12 @@
 /** Pictures of allocations beside FP16's, as many as it takes to tell which is best: `mixdq allocate --prompts`. */
-import type { Contender, PictureScores } from "../allocator/choice.ts";
-import type { SamplePicture } from "../allocator/report/report.ts";
+import type { Contender, PictureScores } from "../mixdq/allocation/choice.ts";
+import type { SamplePicture } from "../mixdq/report/report.ts";
 import { readModel } from "../model/model.ts";
 import { checkRequest } from "../model/request.ts";
 import { encodePixels } from "../api/image.ts";
-import * as figures from "../quality/figures.ts";
-import type { Picture } from "../quality/picture.ts";
-import { assertReadable } from "../quality/reader.ts";
+import * as figures from "../mixdq/quality/figures.ts";
+import type { Picture } from "../mixdq/quality/picture.ts";
+import { assertReadable } from "../mixdq/quality/reader.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { requestNodeGpu } from "./adapter.ts";
 import { diskFiles } from "./diskFiles.ts";

@@ -1,8 +1,8 @@
 /** The same prompt and seed in fp16 and in integers, one side after the other, and how far apart the pictures are. */
 import type { GeneratedImage } from "../index.ts";
 import { MixdqError } from "../base/errors.ts";
-import { psnr } from "../quality/psnr.ts";
-import { ssim, ssim11 } from "../quality/ssim.ts";
+import { psnr } from "../mixdq/quality/psnr.ts";
+import { ssim, ssim11 } from "../mixdq/quality/ssim.ts";
 import type { EngineInfo, Precision, RawImage } from "../base/types.ts";
 import type { Hooks, Session } from "./session.ts";
 import { randomSeed, type Settings } from "./settings.ts";
