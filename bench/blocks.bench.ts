@@ -4,7 +4,7 @@
  *   npm run bench -- blocks [MIXDQ_BENCH_ADAPTER=lavapipe|gpu]
  */
 import { expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { makeData, runOnDevice } from "../e2e/twin.ts";
 import { resnet, transformer } from "../src/diffusion/blocks.ts";
 import { GpuContext } from "../src/gpu/context.ts";

@@ -11,7 +11,7 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { readSensitivity } from "../src/mixdq/allocation/sensitivity.ts";
 import { readCalibration, type Calibration } from "../src/mixdq/calibration/file.ts";
-import { allocate } from "../src/cli/allocate.ts";
+import { allocate } from "../src/cli/allocate/allocate.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
 import { parseConfig } from "../src/model/quantization.ts";
 import { figuresOfEqual } from "../src/mixdq/quality/figures.ts";

@@ -7,8 +7,8 @@
 import { rangesOf, checkCalibration } from "../src/mixdq/calibration/preset.ts";
 import type { Calibration } from "../src/mixdq/calibration/file.ts";
 import { quantizableLayers, type QuantizableLayer } from "../src/mixdq/calibration/layers.ts";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { createGenerator } from "../src/diffusion/noise.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
 import { loadStages } from "../src/model/loading.ts";

@@ -4,7 +4,7 @@
  *   npm run bench -- products [MIXDQ_BENCH_ADAPTER=lavapipe|swiftshader|gpu] [MIXDQ_BENCH_RUNS=7] [MIXDQ_BENCH_KERNELS=direct|tiled]
  */
 import { expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { makeData, runTwin, worstError, type GraphData } from "../e2e/twin.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";

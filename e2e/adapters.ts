@@ -3,7 +3,7 @@
  * one with shader-f16, may be missing: then its tests are counted as skipped and say why, unless
  * MIXDQ_REQUIRE_LAVAPIPE asks for it (CI does wherever it can be had), which makes them fail.
  */
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 
 export interface TestAdapter {
   readonly name: "lavapipe" | "swiftshader";

@@ -5,8 +5,8 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { type Browser, type LaunchOptions, chromium } from "playwright";
-import { unpackChromium } from "../src/cli/chromium.ts";
-import { findLavapipe } from "../src/cli/vulkan.ts";
+import { unpackChromium } from "../src/node/chromium.ts";
+import { findLavapipe } from "../src/node/vulkan.ts";
 import { LAYER_NAME, buildLayer } from "./lavapipe/build.ts";
 
 export type BrowserAdapter = "swiftshader" | "lavapipe" | "none";

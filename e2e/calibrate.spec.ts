@@ -10,12 +10,12 @@ import { BrokenModel, UNET, emptyFolder, expectError, expectFailedRun, mixdq, pr
 import { random } from "./twin.ts";
 import { readCalibration, type Calibration } from "../src/mixdq/calibration/file.ts";
 import { quantizableLayers } from "../src/mixdq/calibration/layers.ts";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
-import { inspect } from "../src/cli/inspect.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
+import { inspect } from "../src/cli/inspect/inspect.ts";
 import { preset } from "../src/cli/preset.ts";
-import { synthesize } from "../src/cli/synthesize.ts";
+import { synthesize } from "../src/cli/synthesize/synthesize.ts";
 import { readUNet } from "../src/cli/unet.ts";
 import { createGenerator } from "../src/diffusion/noise.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";

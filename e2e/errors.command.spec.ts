@@ -14,10 +14,10 @@ import {
   refusal,
 } from "./broken.ts";
 import { generate } from "../src/cli/generate.ts";
-import { inspect } from "../src/cli/inspect.ts";
-import { assertWritable, writeWhole } from "../src/cli/options.ts";
+import { inspect } from "../src/cli/inspect/inspect.ts";
+import { assertWritable, writeWhole } from "../src/node/outputFiles.ts";
 import { readUNet, unetInputs } from "../src/cli/unet.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { readVaeConfig, buildVaeDecoder } from "../src/diffusion/vae.ts";
 import { Config } from "../src/base/config.ts";
 import type { ErrorCode, MixdqError } from "../src/base/errors.ts";

@@ -1,8 +1,8 @@
 /** Models that are missing, damaged or contradict themselves: each gives one message, before or while it is loaded. */
 import { beforeAll, describe, expect, test } from "vitest";
 import { BrokenModel, expectError, halves, refusal, TEXT, UNET, UNET_CONFIG } from "./broken.ts";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import type { ErrorCode } from "../src/base/errors.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
 import type { Precision } from "../src/base/types.ts";

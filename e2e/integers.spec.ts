@@ -4,7 +4,7 @@
  * reach both ends. Where all scales are one the sums themselves come out, and must be equal bit for bit.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { SIMPLE, TILED } from "../src/gpu/tuner.ts";

@@ -1,6 +1,6 @@
 /** Every kernel in every form, against its CPU twin, on every software adapter this machine has. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { SIMPLE, TILED } from "../src/gpu/tuner.ts";

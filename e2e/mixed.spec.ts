@@ -1,7 +1,7 @@
 /** A checkpoint that holds some tensors in 16 and some in 32 bits: neither may be rounded where weights are kept exact. */
 import { expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { loadPipeline, type Intermediates } from "../src/pipeline.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import { parseSafetensors } from "../src/weights/safetensors.ts";

@@ -5,8 +5,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { firstTokens, readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { createRuntime } from "../src/runtime/backend.ts";

@@ -15,7 +15,7 @@ import { sampleChoice } from "../src/mixdq/report/samples.testing.ts";
 import { sampleSensitivity } from "../src/mixdq/allocation/samples.testing.ts";
 import { writeSensitivity, type Sensitivity } from "../src/mixdq/allocation/sensitivity.ts";
 import { sweep } from "../src/mixdq/allocation/sweep.ts";
-import { allocate } from "../src/cli/allocate.ts";
+import { allocate } from "../src/cli/allocate/allocate.ts";
 import { launchBrowser } from "./browser.ts";
 import { RESULTS } from "./picture.ts";
 

@@ -1,7 +1,7 @@
 /** A second picture of the same prompt reuses its text, keys and values; it must be the picture a fresh engine makes. */
 import { expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
 
 const SIZE = { width: 64, height: 64 };

@@ -11,9 +11,9 @@ import { BrokenModel, UNET, emptyFolder, expectError, mixdq, printed, refusal } 
 import { readSensitivity, valueAt, type Sensitivity } from "../src/mixdq/allocation/sensitivity.ts";
 import { readCalibration } from "../src/mixdq/calibration/file.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
-import { diskFiles } from "../src/cli/diskFiles.ts";
+import { diskFiles } from "../src/node/diskFiles.ts";
 import { generate } from "../src/cli/generate.ts";
-import { sensitivity } from "../src/cli/sensitivity.ts";
+import { sensitivity } from "../src/cli/sensitivity/sensitivity.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { createGenerator } from "../src/diffusion/noise.ts";
 import { readModel } from "../src/model/model.ts";

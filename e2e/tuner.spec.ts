@@ -1,6 +1,6 @@
 /** The tuner runs only where there is a GPU; here it is made to, so that it is not first run on somebody's machine. */
 import { expect, test } from "vitest";
-import { requestNodeGpu } from "../src/cli/adapter.ts";
+import { requestNodeGpu } from "../src/node/adapter.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { chooseKernels, measureKernels, SIMPLE } from "../src/gpu/tuner.ts";
 

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { requestNodeGpu } from "../../src/cli/adapter.ts";
-import { diskFiles } from "../../src/cli/diskFiles.ts";
+import { requestNodeGpu } from "../../src/node/adapter.ts";
+import { diskFiles } from "../../src/node/diskFiles.ts";
 import { choosePrompts, findJudge, type Judge } from "../../src/cli/judging.ts";
 import { makePictures } from "../../src/cli/pictures.ts";
 import type { PipelineOptions } from "../../src/pipeline.ts";

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { copyFile, mkdir, readFile, rename } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
-import { cacheFolder } from "../../src/cli/chromium.ts";
+import { cacheFolder } from "../../src/node/chromium.ts";
 
 export const LAYER_NAME = "VK_LAYER_MIXDQ_lavapipe";
 

@@ -32,3 +32,8 @@ export class MixdqError extends Error {
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new MixdqError("aborted", "The run was cancelled.");
 }
+
+/** What a person gave is wrong: where, got, expected, what to do. */
+export function invalidInput(message: string): MixdqError {
+  return new MixdqError("invalid-input", message);
+}

@@ -1,7 +1,7 @@
 /** `mixdq bench`: a picture of the default size, checked against itself, then timed; --debug 2 prints a table by kernel. */
-import { requestNodeGpu } from "./adapter.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
 import { loadPipeline } from "../pipeline.ts";
-import { diskFiles } from "./diskFiles.ts";
+import { diskFiles } from "../node/diskFiles.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { integer, readFlags, RUN_FLAGS, runFlags, text } from "./options.ts";
 

@@ -12,12 +12,14 @@ import { STORAGE } from "../runtime/runtime.ts";
 import { denoise, encodePrompt, type Stages } from "../model/stages.ts";
 import type { Graph } from "../graph/ops.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
+import { diskFiles } from "../node/diskFiles.ts";
 import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
-import { hashedFiles } from "./hashedFiles.ts";
-import { nameOf, readText, sha256 } from "./inputFiles.ts";
-import { assertWritable, integer, invalid, readFlags, required, RUN_FLAGS, text, writeWhole } from "./options.ts";
-import { describeDuration, progressBar } from "./progressBar.ts";
+import { hashedFiles } from "../node/hashedFiles.ts";
+import { nameOf, readText, sha256 } from "../node/inputFiles.ts";
+import { integer, readFlags, required, RUN_FLAGS, text } from "./options.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
+import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { SavedRun } from "./savedRun.ts";
 
 export const CALIBRATE_USAGE = `mixdq calibrate --prompts FILE --out calibration.json
@@ -117,8 +119,9 @@ export async function readPrompts(file: string, limit: number | undefined): Prom
     .split(/\r?\n/)
     .map((line) => line.trim())
     .filter((line) => line !== "");
-  if (prompts.length === 0) throw invalid(`--prompts ${file}: got no prompts, expected text with one prompt a line.`);
-  if (limit === 0) throw invalid("--limit 0: expected at least one prompt.");
+  if (prompts.length === 0)
+    throw invalidInput(`--prompts ${file}: got no prompts, expected text with one prompt a line.`);
+  if (limit === 0) throw invalidInput("--limit 0: expected at least one prompt.");
   return prompts.slice(0, limit);
 }
 

@@ -11,27 +11,17 @@ import { pictureGrid } from "../mixdq/quality/grid.ts";
 import type { Picture } from "../mixdq/quality/picture.ts";
 import { assertReadable } from "../mixdq/quality/reader.ts";
 import type { MixdqConfig } from "../quant/config.ts";
-import { requestNodeGpu } from "./adapter.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { hashedFiles } from "./hashedFiles.ts";
-import { nameOf, readBytes, sha256 } from "./inputFiles.ts";
+import { diskFiles } from "../node/diskFiles.ts";
+import { hashedFiles } from "../node/hashedFiles.ts";
+import { nameOf, readBytes, sha256 } from "../node/inputFiles.ts";
 import { choosePrompts, doubts, findJudge } from "./judging.ts";
-import {
-  assertWritable,
-  integer,
-  invalid,
-  readConfig,
-  readFlags,
-  required,
-  RUN_FLAGS,
-  runFlags,
-  text,
-  writeWhole,
-  type RunFlags,
-} from "./options.ts";
+import { integer, readConfig, readFlags, required, RUN_FLAGS, runFlags, text, type RunFlags } from "./options.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
 import { makePictures, type Made, type PictureTask } from "./pictures.ts";
-import { progressBar } from "./progressBar.ts";
+import { progressBar } from "../node/progressBar.ts";
 
 export const EVALUATE_USAGE = `mixdq evaluate --out report.json
   --model DIR           a diffusers folder; default: the model in models/postcard
@@ -146,7 +136,7 @@ async function checkedPlan(args: readonly string[]): Promise<Plan> {
   const gridFile = text(flags, "grid") ?? `${out.replace(/\.json$/, "")}.png`;
   for (const file of [out, gridFile]) await assertWritable(file);
   if (path.resolve(out) === path.resolve(gridFile))
-    throw invalid(`--grid ${gridFile}: got the file of --out, expected another. Choose another name.`);
+    throw invalidInput(`--grid ${gridFile}: got the file of --out, expected another. Choose another name.`);
 
   const folder = text(flags, "model") ?? DEFAULT_MODEL;
   const files = hashedFiles(await diskFiles(folder));
@@ -154,14 +144,16 @@ async function checkedPlan(args: readonly string[]): Promise<Plan> {
   const config = (await readConfig(flags)) ?? (await configOfModel(files, run.precision));
   const configFile = text(flags, "config") ?? path.join(folder, `mixdq.${run.precision}.json`);
   if (config && run.backend !== "webgpu")
-    throw invalid(`--backend ${run.backend} has no integer kernels: use webgpu, or --precision fp16 without --config.`);
+    throw invalidInput(
+      `--backend ${run.backend} has no integer kernels: use webgpu, or --precision fp16 without --config.`,
+    );
 
   const available = await findJudge(text(flags, "judge"), folder);
   const { prompts, source } = await choosePrompts(text(flags, "prompts"), available);
   const judge = prompts[0]!.attributes && available;
   const isCompared = run.precision !== "fp16" || config !== undefined;
   if (!isCompared && !judge)
-    throw invalid(
+    throw invalidInput(
       `--prompts ${source}: got prompts without attributes for an FP16 run, expected something to measure. Use a judge's ` +
         `prompts, or a run to compare with FP16 (--precision, --config).`,
     );

@@ -3,9 +3,10 @@ import { createRuntime } from "../runtime/backend.ts";
 import { loadStages } from "../model/loading.ts";
 import type { ModelDescription } from "../model/model.ts";
 import type { ModelFiles } from "../weights/files.ts";
-import { requestNodeGpu } from "./adapter.ts";
-import { invalid, runFlags, text, type Flags, type RunFlags } from "./options.ts";
-import { progressLine } from "./progress.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
+import { runFlags, text, type Flags, type RunFlags } from "./options.ts";
+import { invalidInput } from "../base/errors.ts";
+import { progressLine } from "../node/progress.ts";
 
 const PRECISIONS = ["fp32", "fp16"];
 
@@ -13,13 +14,13 @@ const PRECISIONS = ["fp32", "fp16"];
 export function floatRunFlags(flags: Flags, does: string): RunFlags {
   const precision = text(flags, "precision") ?? "fp32";
   if (!PRECISIONS.includes(precision) || flags["config"] !== undefined)
-    throw invalid(
+    throw invalidInput(
       `${flags["config"] === undefined ? `--precision ${precision}` : "--config"}: ${does} the float model, ` +
         `expected --precision ${PRECISIONS.join(" or ")} and no --config.`,
     );
   const run = runFlags({ ...flags, precision });
   if (run.backend !== "webgpu")
-    throw invalid(`--backend ${run.backend}: ${does} the float model tensor by tensor, only webgpu allows that.`);
+    throw invalidInput(`--backend ${run.backend}: ${does} the float model tensor by tensor, only webgpu allows that.`);
   return run;
 }
 

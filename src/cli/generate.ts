@@ -6,13 +6,11 @@ import { readModel, type ModelDescription } from "../model/model.ts";
 import { readFloats } from "../weights/convert.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
-import { requestNodeGpu } from "./adapter.ts";
-import { diskFiles } from "./diskFiles.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
+import { diskFiles } from "../node/diskFiles.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import {
-  assertWritable,
   integer,
-  invalid,
   number,
   precisionFlag,
   readConfig,
@@ -22,9 +20,10 @@ import {
   RUN_FLAGS,
   runFlags,
   text,
-  writeWhole,
 } from "./options.ts";
-import { progressLine } from "./progress.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
+import { progressLine } from "../node/progress.ts";
 
 export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
   --model DIR           a diffusers folder or a pack; default: the model in models/postcard
@@ -60,7 +59,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   const run = runFlags(flags);
   const config = await readConfig(flags);
   const prompt = text(flags, "prompt");
-  if (prompt === undefined) throw invalid("--prompt is missing: say what the picture should show.");
+  if (prompt === undefined) throw invalidInput("--prompt is missing: say what the picture should show.");
   const out = required(flags, "out", "the PNG file to write");
   const dump = text(flags, "dump");
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
@@ -126,14 +125,15 @@ async function readLatents(source: string): Promise<StartNoise> {
   const where = `--latents ${source}`;
   const hash = source.lastIndexOf("#");
   if (hash < 1 || hash === source.length - 1)
-    throw invalid(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
+    throw invalidInput(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
   const [file, key] = [source.slice(0, hash), source.slice(hash + 1)];
   const tensors = await readTensors(file);
   const tensor = tensors.get(key);
-  if (!tensor) throw invalid(`${where}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
+  if (!tensor)
+    throw invalidInput(`${where}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
   const [batch, channels, height, width] = tensor.shape as [number, number, number, number];
   if (tensor.shape.length !== 4 || batch !== 1)
-    throw invalid(`${where}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`);
+    throw invalidInput(`${where}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`);
   return { values: readFloats(tensor, where).slice(), channels, height, width };
 }
 
@@ -147,7 +147,7 @@ function checkLatents(
   const got = [1, channels, height, width].join(", ");
   const expected = [1, unet.inChannels, picture.height / scale, picture.width / scale].join(", ");
   if (got !== expected)
-    throw invalid(
+    throw invalidInput(
       `${where}: got shape [${got}], expected [${expected}] for ${picture.width}x${picture.height} pixels. ` +
         `Leave --width and --height out to take the latents' own size.`,
     );

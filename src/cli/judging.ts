@@ -1,3 +1,4 @@
+import { invalidInput } from "../base/errors.ts";
 /** The judge of a model's pictures and the prompts it knows: what `evaluate` and the choice by pictures measure with. */
 import { stat } from "node:fs/promises";
 import path from "node:path";
@@ -6,8 +7,7 @@ import type { Gaussian } from "../mixdq/quality/frechet.ts";
 import { JUDGE_FILES, readDescription, readStatistics, type JudgeDescription } from "../mixdq/quality/judge.ts";
 import { readJudgedPrompts, readPromptLines, type Prompt } from "../mixdq/quality/prompts.ts";
 import { createReader, type ReadPicture } from "../mixdq/quality/reader.ts";
-import { nameOf, readBytes, readText, sha256 } from "./inputFiles.ts";
-import { invalid } from "./options.ts";
+import { nameOf, readBytes, readText, sha256 } from "../node/inputFiles.ts";
 
 const DEFAULT_PROMPTS = 256;
 /** More is no judge: an ONNX network has a limit of its own besides. */
@@ -28,7 +28,7 @@ export async function findJudge(asked: string | undefined, model: string): Promi
   const info = await stat(folder).catch(() => undefined);
   if (!info?.isDirectory()) {
     if (asked === undefined) return undefined;
-    throw invalid(`--judge ${folder}: no such folder. Give the folder that holds ${JUDGE_FILES.description}.`);
+    throw invalidInput(`--judge ${folder}: no such folder. Give the folder that holds ${JUDGE_FILES.description}.`);
   }
   const fileOf = (name: keyof typeof JUDGE_FILES): string => path.join(folder, JUDGE_FILES[name]);
   const description = readDescription(await readText(fileOf("description")), fileOf("description"));
@@ -67,12 +67,12 @@ export async function choosePrompts(
     const content = await readText(asked, { flag: "--prompts" });
     if (!asked.endsWith(".jsonl")) return { prompts: readPromptLines(content, where), source: asked };
     if (!judge)
-      throw invalid(`${where}: got attributes and no judge to look for them, expected one. Give --judge DIR.`);
+      throw invalidInput(`${where}: got attributes and no judge to look for them, expected one. Give --judge DIR.`);
     const prompts = readJudgedPrompts(content, judge.description.attributes, where);
     return { prompts: atLeastTwo(prompts, where), source: asked };
   }
   if (!judge)
-    throw invalid(
+    throw invalidInput(
       `--prompts ${asked ?? "is missing"}: this model has no judge, and so no prompts of its own. Give --prompts FILE, a ` +
         `text file with one prompt a line.`,
     );
@@ -80,14 +80,16 @@ export async function choosePrompts(
   const all = readJudgedPrompts(await readText(source), judge.description.attributes, source);
   const count = asked === undefined ? Math.min(DEFAULT_PROMPTS, all.length) : Number(asked);
   if (count > all.length)
-    throw invalid(`--prompts ${asked}: expected at most ${all.length}, all that the judge has. Give a smaller number.`);
+    throw invalidInput(
+      `--prompts ${asked}: expected at most ${all.length}, all that the judge has. Give a smaller number.`,
+    );
   const chosen = end === "first" ? all.slice(0, count) : all.slice(all.length - count);
   return { prompts: atLeastTwo(chosen, `--prompts ${count}`), source };
 }
 
 function atLeastTwo(prompts: readonly Prompt[], where: string): readonly Prompt[] {
   if (prompts.length >= 2) return prompts;
-  throw invalid(
+  throw invalidInput(
     `${where}: got ${prompts.length} prompt(s), expected at least 2: one picture has no spread. Give more.`,
   );
 }

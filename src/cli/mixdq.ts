@@ -1,20 +1,20 @@
 /** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
 import { MixdqError } from "../base/errors.ts";
-import { exitWithDawn } from "./adapter.ts";
-import { allocate } from "./allocate.ts";
-import { ALLOCATE_USAGE } from "./allocateFlags.ts";
-import { auto } from "./auto.ts";
-import { AUTO_USAGE } from "./autoFlags.ts";
+import { exitWithDawn } from "../node/adapter.ts";
+import { allocate } from "./allocate/allocate.ts";
+import { ALLOCATE_USAGE } from "./allocate/allocateFlags.ts";
+import { auto } from "./auto/auto.ts";
+import { AUTO_USAGE } from "./auto/autoFlags.ts";
 import { bench, BENCH_USAGE } from "./bench.ts";
 import { calibrate, CALIBRATE_USAGE } from "./calibrate.ts";
 import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";
 import { generate, GENERATE_USAGE } from "./generate.ts";
-import { inspect, INSPECT_USAGE } from "./inspect.ts";
+import { inspect, INSPECT_USAGE } from "./inspect/inspect.ts";
 import { preset, PRESET_USAGE } from "./preset.ts";
 import { quantize, QUANTIZE_USAGE } from "./quantize.ts";
-import { sensitivity } from "./sensitivity.ts";
-import { SENSITIVITY_USAGE } from "./sensitivityFlags.ts";
-import { synthesize, SYNTHESIZE_USAGE } from "./synthesize.ts";
+import { sensitivity } from "./sensitivity/sensitivity.ts";
+import { SENSITIVITY_USAGE } from "./sensitivity/sensitivityFlags.ts";
+import { synthesize, SYNTHESIZE_USAGE } from "./synthesize/synthesize.ts";
 import { unet, UNET_USAGE } from "./unet.ts";
 
 const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Promise<void>; usage: string }>> = {

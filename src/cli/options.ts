@@ -1,17 +1,14 @@
-/** Flags and files of the command line, checked before any work begins. */
-import { access, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
-import { constants } from "node:fs";
-import path from "node:path";
+/** Flags of the command line, checked before any work begins. */
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { parseConfig } from "../model/quantization.ts";
-import { MixdqError } from "../base/errors.ts";
+import { invalidInput } from "../base/errors.ts";
 import { SIMPLE, TILED } from "../gpu/tuner.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
-import { readBytes, readText } from "./inputFiles.ts";
+import { readBytes, readText } from "../node/inputFiles.ts";
 
 export type Flags = Readonly<Record<string, string | boolean | undefined>>;
 
@@ -47,7 +44,7 @@ export function readFlags(
   } catch (error) {
     const known = Object.keys(options).map((name) => `--${name}`);
     const message = (error as Error).message.replaceAll("\n", " ").replace(/\.$/, "");
-    throw invalid(`${message}. This command knows ${known.join(", ")}.`);
+    throw invalidInput(`${message}. This command knows ${known.join(", ")}.`);
   }
 }
 
@@ -68,21 +65,22 @@ export function text(flags: Flags, name: string): string | undefined {
 
 export function required(flags: Flags, name: string, what: string): string {
   const value = text(flags, name);
-  if (value === undefined || value === "") throw invalid(`--${name} is missing: ${what}.`);
+  if (value === undefined || value === "") throw invalidInput(`--${name} is missing: ${what}.`);
   return value;
 }
 
 export function integer(flags: Flags, name: string): number | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
-  if (!/^\d+$/.test(value)) throw invalid(`--${name} ${value}: expected a whole number.`);
+  if (!/^\d+$/.test(value)) throw invalidInput(`--${name} ${value}: expected a whole number.`);
   return Number(value);
 }
 
 export function number(flags: Flags, name: string): number | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
-  if (value.trim() === "" || !Number.isFinite(Number(value))) throw invalid(`--${name} ${value}: expected a number.`);
+  if (value.trim() === "" || !Number.isFinite(Number(value)))
+    throw invalidInput(`--${name} ${value}: expected a number.`);
   return Number(value);
 }
 
@@ -117,7 +115,7 @@ export function oneOf<T extends string>(flags: Flags, name: string, choices: rea
   const value = text(flags, name);
   if (value === undefined) return undefined;
   if (!(choices as readonly string[]).includes(value))
-    throw invalid(`--${name} ${value}: expected ${choices.join(", ")}.`);
+    throw invalidInput(`--${name} ${value}: expected ${choices.join(", ")}.`);
   return value as T;
 }
 
@@ -143,56 +141,4 @@ const MAX_TENSOR_BYTES = 2 ** 31 - 1;
 /** All tensors of a safetensors file. Throws `invalid-input` where it cannot be read. */
 export async function readTensors(file: string): Promise<Map<string, StoredTensor>> {
   return parseSafetensors(await readBytes(file, { most: MAX_TENSOR_BYTES }), file);
-}
-
-/** Throws before the work, not after it, where a result could not be written. */
-export async function assertWritable(file: string): Promise<void> {
-  if (await isFolder(path.resolve(file))) throw invalid(`${file} cannot be written: it is a folder. Add a file name.`);
-  // Folders are made when there is something to put into them: a run that fails leaves nothing behind.
-  const folder = await nearestExisting(path.dirname(path.resolve(file)));
-  const mayWrite = await access(folder, constants.W_OK).then(
-    () => isFolder(folder),
-    () => false,
-  );
-  if (!mayWrite)
-    throw invalid(`${file} cannot be written: ${folder} is not a folder that you may write to. Choose another place.`);
-}
-
-async function isFolder(file: string): Promise<boolean> {
-  return (await stat(file).catch(() => undefined))?.isDirectory() ?? false;
-}
-
-async function nearestExisting(file: string): Promise<string> {
-  const parent = path.dirname(file);
-  const exists = await stat(file).then(
-    () => true,
-    () => false,
-  );
-  return exists || parent === file ? file : nearestExisting(parent);
-}
-
-/** mkdir -p; Node's own `recursive` never returns where a folder refuses children (below /proc). */
-export async function makeFolder(folder: string): Promise<void> {
-  if (await isFolder(folder)) return;
-  await makeFolder(path.dirname(folder));
-  await mkdir(folder).catch(async (error: unknown) => {
-    if (!(await isFolder(folder))) throw error;
-  });
-}
-
-/** Writes the whole file or nothing: beside it first, then renamed. */
-export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${file}.${process.pid}.partial`;
-  try {
-    await makeFolder(path.dirname(path.resolve(file)));
-    await writeFile(partial, bytes);
-    await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true }).catch(() => {}); // there may not even be a folder to look in
-    throw invalid(`${file} cannot be written: ${(error as Error).message}. Choose another place.`);
-  }
-}
-
-export function invalid(message: string): MixdqError {
-  return new MixdqError("invalid-input", message);
 }

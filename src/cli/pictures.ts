@@ -5,7 +5,7 @@ import type { Picture } from "../mixdq/quality/picture.ts";
 import type { Prompt } from "../mixdq/quality/prompts.ts";
 import type { EngineInfo } from "../base/types.ts";
 import type { Judge } from "./judging.ts";
-import { progressLine } from "./progress.ts";
+import { progressLine } from "../node/progress.ts";
 
 /** What is drawn: prompt i with seed firstSeed + i. */
 export interface PictureTask {

@@ -5,19 +5,11 @@ import { presetConfig, PRESETS } from "../mixdq/calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { readText } from "./inputFiles.ts";
-import {
-  assertWritable,
-  invalid,
-  number,
-  oneOf,
-  readFlags,
-  required,
-  text,
-  weightFlags,
-  writeWhole,
-} from "./options.ts";
+import { diskFiles } from "../node/diskFiles.ts";
+import { readText } from "../node/inputFiles.ts";
+import { number, oneOf, readFlags, required, text, weightFlags } from "./options.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
 import { readUNet } from "./unet.ts";
 
 export const PRESET_USAGE = `mixdq preset --calibration FILE --precision w8a8|w4a8 --out mixdq.json
@@ -50,7 +42,7 @@ export async function preset(args: readonly string[]): Promise<void> {
   const range = oneOf(flags, "range-activations", RANGE_RULES) ?? "minmax";
   const weights = weightFlags(flags);
   const protect = number(flags, "protect") ?? 0.01;
-  if (protect < 0 || protect > 1) throw invalid(`--protect ${protect}: expected a share of the layers, 0 to 1.`);
+  if (protect < 0 || protect > 1) throw invalidInput(`--protect ${protect}: expected a share of the layers, 0 to 1.`);
   const out = required(flags, "out", "the mixdq.json to write");
   await assertWritable(out);
   const calibration = await readCalibrationFile(required(flags, "calibration", "the calibration.json of this model"));

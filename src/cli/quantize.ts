@@ -18,24 +18,15 @@ import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { openPack } from "../weights/pack.ts";
 import type { PackSink } from "../weights/packWriter.ts";
-import { requestNodeGpu } from "./adapter.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { nameOf, readText } from "./inputFiles.ts";
-import {
-  invalid,
-  makeFolder,
-  readConfig,
-  readFlags,
-  readTensors,
-  required,
-  runFlags,
-  text,
-  type Flags,
-  type RunFlags,
-} from "./options.ts";
+import { diskFiles } from "../node/diskFiles.ts";
+import { nameOf, readText } from "../node/inputFiles.ts";
+import { readConfig, readFlags, readTensors, required, runFlags, text, type Flags, type RunFlags } from "./options.ts";
+import { makeFolder } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
 import { readCalibrationFile } from "./preset.ts";
-import { describeDuration, progressBar } from "./progressBar.ts";
+import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { readUNet } from "./unet.ts";
 
 export const QUANTIZE_USAGE = `mixdq quantize --out PACK
@@ -67,10 +58,13 @@ export async function quantize(args: readonly string[]): Promise<void> {
   setDebug(run.debug);
   const out = required(flags, "out", "the folder to make the pack in");
   if (await stat(out).catch(() => undefined))
-    throw invalid(`--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`);
+    throw invalidInput(
+      `--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`,
+    );
   const folder = text(flags, "model") ?? DEFAULT_MODEL;
   const source = await diskFiles(folder);
-  if (await openPack(source)) throw invalid(`--model ${folder}: is a pack already, expected the model to make one of.`);
+  if (await openPack(source))
+    throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
   const files = rememberingFiles(source);
   const isWhole = (await source.text("model_index.json")) !== undefined;
   const model = isWhole ? await readModel(files) : undefined;
@@ -116,9 +110,9 @@ async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): 
     const missing = "the published bit-widths have no scales; the calibration.json of this model gives them";
     return readCalibrationFile(required(flags, "calibration", missing));
   };
-  if (acts !== undefined && !isYaml(file)) throw invalid("--act-config: goes with --config weights.yaml.");
+  if (acts !== undefined && !isYaml(file)) throw invalidInput("--act-config: goes with --config weights.yaml.");
   if (file !== undefined && precision !== undefined)
-    throw invalid(`--precision ${precision}: --config says the bits already. Leave one of them out.`);
+    throw invalidInput(`--precision ${precision}: --config says the bits already. Leave one of them out.`);
   if (isYaml(file)) {
     const bits = importMixdqYaml(
       await readText(file, { flag: "--config" }),
@@ -136,11 +130,11 @@ async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): 
   }
   if (file !== undefined) {
     if (calibrationFile !== undefined)
-      throw invalid(`--calibration ${calibrationFile}: ${file} has its scales already. Leave it out.`);
+      throw invalidInput(`--calibration ${calibrationFile}: ${file} has its scales already. Leave it out.`);
     return (await readConfig(flags))!;
   }
   if (precision !== "w8a8" && precision !== "w4a8")
-    throw invalid(
+    throw invalidInput(
       `${precision === undefined ? "--config is missing" : `--precision ${precision}`}: expected --config mixdq.json, or ` +
         "--precision w8a8 or w4a8 with --calibration calibration.json.",
     );
@@ -161,7 +155,7 @@ async function bosState(
   const source = text(flags, "bos-state");
   if (source !== undefined) return readBosState(source, unet.crossAttentionDim);
   if (!model)
-    throw invalid(
+    throw invalidInput(
       `${files.location} has no text encoders, whose first state the configuration's BOS cache ("bos": true) is made of. ` +
         "Give it with --bos-state FILE#KEY, a tensor of a safetensors file such as encoder_hidden_states.",
     );
@@ -178,14 +172,15 @@ async function readBosState(source: string, channels: number): Promise<Float32Ar
   const where = `--bos-state ${source}`;
   const hash = source.lastIndexOf("#");
   if (hash < 1 || hash === source.length - 1)
-    throw invalid(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
+    throw invalidInput(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
   const tensors = await readTensors(source.slice(0, hash));
   const tensor = tensors.get(source.slice(hash + 1));
-  if (!tensor) throw invalid(`${where}: the file has no such tensor, it has ${[...tensors.keys()].join(", ")}.`);
+  if (!tensor) throw invalidInput(`${where}: the file has no such tensor, it has ${[...tensors.keys()].join(", ")}.`);
   if (tensor.shape.at(-1) !== channels)
-    throw invalid(`${where}: got shape [${tensor.shape.join(", ")}], expected [..., ${channels}].`);
+    throw invalidInput(`${where}: got shape [${tensor.shape.join(", ")}], expected [..., ${channels}].`);
   const state = readFloats(tensor, where).slice(0, channels);
-  if (state.length < channels || !state.every(Number.isFinite)) throw invalid(`${where}: expected finite numbers.`);
+  if (state.length < channels || !state.every(Number.isFinite))
+    throw invalidInput(`${where}: expected finite numbers.`);
   return state;
 }
 
@@ -203,7 +198,7 @@ async function written<T>(out: string, write: (sink: PackSink) => Promise<T>): P
         if (!made.has(folder)) await makeFolder(folder);
         made.add(folder);
         await writeFile(file, bytes).catch((error: Error) => {
-          throw invalid(`--out ${out} cannot be written: ${error.message}. Choose another place.`);
+          throw invalidInput(`--out ${out} cannot be written: ${error.message}. Choose another place.`);
         });
       },
     });
@@ -212,6 +207,6 @@ async function written<T>(out: string, write: (sink: PackSink) => Promise<T>): P
   } catch (error) {
     await rm(aside, { recursive: true, force: true });
     if ((error as NodeJS.ErrnoException).syscall === undefined) throw error;
-    throw invalid(`--out ${out} cannot be written: ${(error as Error).message}. Choose another place.`);
+    throw invalidInput(`--out ${out} cannot be written: ${(error as Error).message}. Choose another place.`);
   }
 }

@@ -2,7 +2,8 @@
 import { readFile, rm } from "node:fs/promises";
 import type { Recording, RecordingState } from "../mixdq/calibration/statistics.ts";
 import type { MixdqError } from "../base/errors.ts";
-import { invalid, writeWhole } from "./options.ts";
+import { writeWhole } from "../node/outputFiles.ts";
+import { invalidInput } from "../base/errors.ts";
 
 /** A recording of SDXL has about 6 MB: often enough to lose little, seldom enough to cost nothing. */
 const SAVE_MS = 3000;
@@ -29,7 +30,7 @@ export class SavedRun {
   async restore(recording: Recording): Promise<number> {
     const content = await readFile(this.#file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
-      throw invalid(`${this.#file} cannot be read: ${error.message}.`);
+      throw invalidInput(`${this.#file} cannot be read: ${error.message}.`);
     });
     if (content === undefined) return 0;
     const { format, run, done, tensors } = parse(content);
@@ -61,7 +62,7 @@ export class SavedRun {
   }
 
   #refusal(what: string): MixdqError {
-    return invalid(`${this.#file}: ${what} Delete it to start anew.`);
+    return invalidInput(`${this.#file}: ${what} Delete it to start anew.`);
   }
 
   /** Writes it, whole or not at all, unless that was just done. */

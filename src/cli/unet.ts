@@ -2,7 +2,7 @@
 import { createRuntime } from "../runtime/backend.ts";
 import { quantizedStorage, STORAGE } from "../runtime/runtime.ts";
 import { Config } from "../base/config.ts";
-import { MixdqError } from "../base/errors.ts";
+import { MixdqError, invalidInput } from "../base/errors.ts";
 import { setDebug } from "../base/debug.ts";
 import { buildUNet, readUNetConfig, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
 import { bosOfPack, checkFirstTokens, chooseQuantization } from "../model/quantization.ts";
@@ -14,22 +14,11 @@ import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
-import { requestNodeGpu } from "./adapter.ts";
-import { diskFiles } from "./diskFiles.ts";
+import { requestNodeGpu } from "../node/adapter.ts";
+import { diskFiles } from "../node/diskFiles.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
-import {
-  assertWritable,
-  invalid,
-  precisionFlag,
-  readConfig,
-  readFlags,
-  readTensors,
-  required,
-  RUN_FLAGS,
-  runFlags,
-  text,
-  writeWhole,
-} from "./options.ts";
+import { precisionFlag, readConfig, readFlags, readTensors, required, RUN_FLAGS, runFlags, text } from "./options.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
 
 export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
   --model DIR           a diffusers folder (or one with only unet/) or a pack; default: the model in models/postcard
@@ -58,7 +47,7 @@ export async function unet(args: readonly string[]): Promise<void> {
   const asked = { precision: precisionFlag(flags), config: await readConfig(flags) };
   const { precision, config: quantization } = await chooseQuantization(files, pack, asked);
   if (quantization && run.backend !== "webgpu")
-    throw invalid(`--backend ${run.backend} has no integer kernels: use webgpu, or leave out --config.`);
+    throw invalidInput(`--backend ${run.backend} has no integer kernels: use webgpu, or leave out --config.`);
 
   const runtime = await createRuntime({
     ...run,
@@ -120,20 +109,23 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
   ): { shape: readonly number[]; data: Float32Array } => {
     const tensor = tensors.get(name);
     if (!tensor)
-      throw invalid(
+      throw invalidInput(
         `${where}: no tensor "${name}" [${expected.join(", ")}]; the file has ${[...tensors.keys()].join(", ")}.`,
       );
     const fits =
       tensor.shape.length === expected.length &&
       expected.every((size, i) => (typeof size === "string" ? tensor.shape[i]! > 0 : size === tensor.shape[i]));
     if (!fits)
-      throw invalid(`${where}: "${name}" has shape [${tensor.shape.join(", ")}], expected [${expected.join(", ")}].`);
+      throw invalidInput(
+        `${where}: "${name}" has shape [${tensor.shape.join(", ")}], expected [${expected.join(", ")}].`,
+      );
     return { shape: tensor.shape, data: finite(tensor, name) };
   };
   const finite = (tensor: StoredTensor, name: string): Float32Array => {
     const data = readFloats(tensor, `${where} ${name}`);
     const broken = data.findIndex((value) => !Number.isFinite(value));
-    if (broken >= 0) throw invalid(`${where}: "${name}" holds ${data[broken]} at ${broken}, expected finite numbers.`);
+    if (broken >= 0)
+      throw invalidInput(`${where}: "${name}" holds ${data[broken]} at ${broken}, expected finite numbers.`);
     return data;
   };
   const sample = take("sample", ["batch", config.inChannels, "height", "width"]);

@@ -1,20 +1,20 @@
 /** `mixdq auto`: the whole chain, from a model to a pack; takes up where it was stopped. */
 import path from "node:path";
-import { parseConfig } from "../model/quantization.ts";
-import { MixdqError } from "../base/errors.ts";
-import { allocate } from "./allocate.ts";
+import { parseConfig } from "../../model/quantization.ts";
+import { MixdqError } from "../../base/errors.ts";
+import { allocate } from "../allocate/allocate.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type AutoRequest, type Step, type StepName } from "./autoSteps.ts";
-import { calibrate } from "./calibrate.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { generate } from "./generate.ts";
-import { filesBelow } from "./fileDigests.ts";
-import { readText } from "./inputFiles.ts";
+import { calibrate } from "../calibrate.ts";
+import { DEFAULT_MODEL } from "../defaults.ts";
+import { generate } from "../generate.ts";
+import { filesBelow } from "../../node/fileDigests.ts";
+import { readText } from "../../node/inputFiles.ts";
 import { MadeSteps } from "./madeSteps.ts";
-import { readFlags } from "./options.ts";
-import { describeDuration } from "./progressBar.ts";
-import { quantize } from "./quantize.ts";
-import { sensitivity } from "./sensitivity.ts";
+import { readFlags } from "../options.ts";
+import { describeDuration } from "../../node/progressBar.ts";
+import { quantize } from "../quantize.ts";
+import { sensitivity } from "../sensitivity/sensitivity.ts";
 
 export type Commands = Readonly<Record<StepName, (args: readonly string[]) => Promise<void>>>;
 

@@ -4,11 +4,12 @@
  */
 import { mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
-import { Config } from "../base/config.ts";
-import { buildUNet, readUNetConfig } from "../diffusion/unet.ts";
-import { elementCount } from "../graph/ops.ts";
-import { integer, invalid, readFlags, required, text } from "./options.ts";
-import { describeDuration, progressBar } from "./progressBar.ts";
+import { Config } from "../../base/config.ts";
+import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
+import { elementCount } from "../../graph/ops.ts";
+import { integer, readFlags, required, text } from "../options.ts";
+import { invalidInput } from "../../base/errors.ts";
+import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SDXL_TURBO_UNET } from "./sdxlTurboUnet.ts";
 import { randomTensor, type TensorShape } from "./syntheticWeights.ts";
 
@@ -38,7 +39,7 @@ export async function synthesize(args: readonly string[]): Promise<void> {
   const out = required(flags, "out", "the folder to write unet/ into");
   const like = text(flags, "like") ?? "sdxl-turbo";
   const seed = integer(flags, "seed") ?? 0;
-  if (!Number.isSafeInteger(seed)) throw invalid(`--seed ${seed}: expected a whole number up to 2^53 - 1.`);
+  if (!Number.isSafeInteger(seed)) throw invalidInput(`--seed ${seed}: expected a whole number up to 2^53 - 1.`);
   const config = like === "sdxl-turbo" ? SDXL_TURBO_UNET : await readConfig(like);
   const started = performance.now();
   const bar = progressBar("synthesize", "parameters");
@@ -58,14 +59,14 @@ export async function synthesize(args: readonly string[]): Promise<void> {
 
 async function readConfig(file: string): Promise<object> {
   const info = await stat(file).catch(() => undefined);
-  if (!info?.isFile()) throw invalid(`--like ${file}: no such file, expected sdxl-turbo or a unet/config.json.`);
+  if (!info?.isFile()) throw invalidInput(`--like ${file}: no such file, expected sdxl-turbo or a unet/config.json.`);
   if (info.size > MAX_CONFIG_BYTES)
-    throw invalid(`--like ${file}: got ${info.size} bytes, expected a unet/config.json.`);
+    throw invalidInput(`--like ${file}: got ${info.size} bytes, expected a unet/config.json.`);
   try {
     return Object(JSON.parse(await readFile(file, "utf8"))) as object;
   } catch (error) {
     const problem = (error as Error).message.replaceAll("\n", " ");
-    throw invalid(`--like ${file}: got something that is not JSON (${problem}), expected a unet/config.json.`);
+    throw invalidInput(`--like ${file}: got something that is not JSON (${problem}), expected a unet/config.json.`);
   }
 }
 
@@ -96,7 +97,9 @@ export async function writeSyntheticUNet({
   const shards = shardsOf(tensors, shardBytes);
   const target = path.join(folder, "unet");
   if (await stat(target).catch(() => undefined))
-    throw invalid(`${target}: is there already, expected a place for a new one. Choose another --out, or delete it.`);
+    throw invalidInput(
+      `${target}: is there already, expected a place for a new one. Choose another --out, or delete it.`,
+    );
   await makeRoom(folder, parameters * HALF_BYTES);
 
   const aside = path.join(folder, `.unet-${process.pid}.partial`);
@@ -119,7 +122,7 @@ export async function writeSyntheticUNet({
     await rename(aside, target);
   } catch (error) {
     await rm(aside, { recursive: true, force: true });
-    throw invalid(`${target} cannot be written: ${(error as Error).message}. Choose another place.`);
+    throw invalidInput(`${target} cannot be written: ${(error as Error).message}. Choose another place.`);
   }
   return { parameters, files: shards.length };
 }
@@ -149,7 +152,7 @@ function shardsOf(tensors: readonly TensorShape[], shardBytes: number): TensorSh
     bytes += size;
   }
   if (shards.length > MAX_SHARDS)
-    throw invalid(
+    throw invalidInput(
       `--shard-bytes ${shardBytes}: makes ${shards.length} files, expected at most ${MAX_SHARDS}. Take more.`,
     );
   return shards;
@@ -165,13 +168,13 @@ function shardName(index: number, count: number): string {
 /** Throws before hours of writing, not after. */
 async function makeRoom(folder: string, bytes: number): Promise<void> {
   await mkdir(folder, { recursive: true }).catch((error: Error) => {
-    throw invalid(`--out ${folder}: no folder can be made there: ${error.message}. Choose another place.`);
+    throw invalidInput(`--out ${folder}: no folder can be made there: ${error.message}. Choose another place.`);
   });
   const { bavail, bsize } = await statfs(folder);
   const free = bavail * bsize;
   if (free < bytes + SPARE_BYTES) {
     const megabytes = (count: number): string => `${Math.ceil(count / 1e6).toLocaleString("en")} MB`;
-    throw invalid(
+    throw invalidInput(
       `--out ${folder}: got ${megabytes(free)} of free disk space, expected ${megabytes(bytes + SPARE_BYTES)}. ` +
         "Choose another disk, or make room.",
     );

@@ -1,7 +1,7 @@
 /** The steps of `mixdq auto`: which command is called with what, and which files it reads and writes; data. */
 import path from "node:path";
-import type { Source } from "./fileDigests.ts";
-import { nameOf } from "./inputFiles.ts";
+import type { Source } from "../../node/fileDigests.ts";
+import { nameOf } from "../../node/inputFiles.ts";
 
 export type StepName = "calibrate" | "sensitivity" | "allocate" | "quantize" | "generate";
 

@@ -1,7 +1,8 @@
 /** steps.json: what a chain of commands has made, and of what. */
-import { infoOf, type KnownFile } from "./fileDigests.ts";
-import { readText } from "./inputFiles.ts";
-import { invalid, writeWhole } from "./options.ts";
+import { infoOf, type KnownFile } from "../../node/fileDigests.ts";
+import { readText } from "../../node/inputFiles.ts";
+import { writeWhole } from "../../node/outputFiles.ts";
+import { invalidInput } from "../../base/errors.ts";
 
 const FORMAT = "mixdq-steps";
 const VERSION = 1;
@@ -39,7 +40,7 @@ export async function writeSteps(file: string, { entries, known }: StepsFile): P
 export async function readSteps(file: string): Promise<StepsFile> {
   if (!(await infoOf(file))) return { entries: new Map(), known: new Map() };
   const refuse = (what: string) =>
-    invalid(`${file}: ${what}, expected what mixdq auto writes. Choose another --out, or move it away.`);
+    invalidInput(`${file}: ${what}, expected what mixdq auto writes. Choose another --out, or move it away.`);
   const { format, version, steps, files } = parse(await readText(file, { most: MAX_BYTES }));
   if (format !== FORMAT) throw refuse("got something else");
   if (version !== VERSION) throw refuse(`got version ${JSON.stringify(version)}`);

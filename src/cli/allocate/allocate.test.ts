@@ -3,9 +3,9 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeEach, expect, test, vi } from "vitest";
-import { sampleSensitivity } from "../mixdq/allocation/samples.testing.ts";
-import { writeSensitivity } from "../mixdq/allocation/sensitivity.ts";
-import { readMixdqConfig } from "../quant/config.ts";
+import { sampleSensitivity } from "../../mixdq/allocation/samples.testing.ts";
+import { writeSensitivity } from "../../mixdq/allocation/sensitivity.ts";
+import { readMixdqConfig } from "../../quant/config.ts";
 import { allocate } from "./allocate.ts";
 
 const folder = mkdtempSync(path.join(os.tmpdir(), "mixdq-allocate-"));

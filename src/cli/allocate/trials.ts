@@ -1,20 +1,20 @@
 /** Pictures of allocations beside FP16's, as many as it takes to tell which is best: `mixdq allocate --prompts`. */
-import type { Contender, PictureScores } from "../mixdq/allocation/choice.ts";
-import type { SamplePicture } from "../mixdq/report/report.ts";
-import { readModel } from "../model/model.ts";
-import { checkRequest } from "../model/request.ts";
-import { encodePixels } from "../api/image.ts";
-import * as figures from "../mixdq/quality/figures.ts";
-import type { Picture } from "../mixdq/quality/picture.ts";
-import { assertReadable } from "../mixdq/quality/reader.ts";
-import type { MixdqConfig } from "../quant/config.ts";
-import { requestNodeGpu } from "./adapter.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { hashedFiles } from "./hashedFiles.ts";
-import { nameOf } from "./inputFiles.ts";
-import { choosePrompts, findJudge } from "./judging.ts";
-import type { RunFlags } from "./options.ts";
-import { makePictures } from "./pictures.ts";
+import type { Contender, PictureScores } from "../../mixdq/allocation/choice.ts";
+import type { SamplePicture } from "../../mixdq/report/report.ts";
+import { readModel } from "../../model/model.ts";
+import { checkRequest } from "../../model/request.ts";
+import { encodePixels } from "../../api/image.ts";
+import * as figures from "../../mixdq/quality/figures.ts";
+import type { Picture } from "../../mixdq/quality/picture.ts";
+import { assertReadable } from "../../mixdq/quality/reader.ts";
+import type { MixdqConfig } from "../../quant/config.ts";
+import { requestNodeGpu } from "../../node/adapter.ts";
+import { diskFiles } from "../../node/diskFiles.ts";
+import { hashedFiles } from "../../node/hashedFiles.ts";
+import { nameOf } from "../../node/inputFiles.ts";
+import { choosePrompts, findJudge } from "../judging.ts";
+import type { RunFlags } from "../options.ts";
+import { makePictures } from "../pictures.ts";
 
 export interface TrialOptions {
   readonly run: RunFlags;

@@ -5,8 +5,9 @@
 import { readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import type { Step } from "./autoSteps.ts";
-import { FileDigests, infoOf, type Source } from "./fileDigests.ts";
-import { assertWritable, invalid, writeWhole } from "./options.ts";
+import { FileDigests, infoOf, type Source } from "../../node/fileDigests.ts";
+import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import { invalidInput } from "../../base/errors.ts";
 import { readSteps, writeSteps, type Entry } from "./stepsFile.ts";
 
 const FILE = "steps.json";
@@ -39,7 +40,7 @@ export class MadeSteps {
     for (const { name, outputs } of steps)
       for (const output of entries.has(name) ? [] : outputs.flatMap((output) => [output, partialOf(output)]))
         if (await infoOf(path.join(folder, output)))
-          throw invalid(
+          throw invalidInput(
             `${path.join(folder, output)}: is there already, and not of a chain that was begun in this folder. Choose ` +
               "another --out, or move it away.",
           );
@@ -115,7 +116,7 @@ export class MadeSteps {
     try {
       await (isOurs ? rm(this.#at(name), { recursive: true }) : rename(this.#at(name), this.#at(place)));
     } catch (error) {
-      throw invalid(`${this.#at(name)} cannot be replaced: ${(error as Error).message}. Choose another --out.`);
+      throw invalidInput(`${this.#at(name)} cannot be replaced: ${(error as Error).message}. Choose another --out.`);
     }
     return isOurs ? [] : [place];
   }

@@ -1,8 +1,8 @@
 /** What an allocation was: for the terminal, and for those who want to make it again. */
-import type { Allocation, AllocateOptions } from "../mixdq/allocation/allocate.ts";
-import type { Choice, Trial } from "../mixdq/allocation/choice.ts";
-import type { Metric } from "../mixdq/allocation/groups.ts";
-import type { Sensitivity } from "../mixdq/allocation/sensitivity.ts";
+import type { Allocation, AllocateOptions } from "../../mixdq/allocation/allocate.ts";
+import type { Choice, Trial } from "../../mixdq/allocation/choice.ts";
+import type { Metric } from "../../mixdq/allocation/groups.ts";
+import type { Sensitivity } from "../../mixdq/allocation/sensitivity.ts";
 
 /** How the bits were chosen, for mixdq.json. */
 export function provenanceOf(allocation: Allocation, options: AllocateOptions): Record<string, unknown> {

@@ -1,21 +1,11 @@
 /** What `mixdq allocate` may be asked, and the checks of it. */
-import { CANDIDATES, type AllocateOptions } from "../mixdq/allocation/allocate.ts";
-import type { Sensitivity } from "../mixdq/allocation/sensitivity.ts";
-import { RANGE_RULES } from "../mixdq/calibration/file.ts";
-import { DEFAULT_WEIGHTS } from "../mixdq/calibration/preset.ts";
-import type { MixdqConfig } from "../quant/config.ts";
-import {
-  integer,
-  invalid,
-  number,
-  oneOf,
-  required,
-  RUN_FLAGS,
-  runFlags,
-  text,
-  type Flags,
-  type RunFlags,
-} from "./options.ts";
+import { CANDIDATES, type AllocateOptions } from "../../mixdq/allocation/allocate.ts";
+import type { Sensitivity } from "../../mixdq/allocation/sensitivity.ts";
+import { RANGE_RULES } from "../../mixdq/calibration/file.ts";
+import { DEFAULT_WEIGHTS } from "../../mixdq/calibration/preset.ts";
+import type { MixdqConfig } from "../../quant/config.ts";
+import { integer, number, oneOf, required, RUN_FLAGS, runFlags, text, type Flags, type RunFlags } from "../options.ts";
+import { invalidInput } from "../../base/errors.ts";
 
 export const ALLOCATE_USAGE = `mixdq allocate --sensitivity FILE --weight-bits N --out mixdq.json
   --sensitivity FILE    what mixdq sensitivity wrote, whole (shards merged)
@@ -90,10 +80,12 @@ export function readAllocateRequest(flags: Flags): AllocateRequest {
   const ratio = number(flags, "ratio");
   const calibrationFile = text(flags, "calibration");
   if (prompts !== undefined && ratio !== undefined)
-    throw invalid(`--ratio ${ratio} with --prompts: expected one of them, for pictures decide the ratio.`);
+    throw invalidInput(`--ratio ${ratio} with --prompts: expected one of them, for pictures decide the ratio.`);
   const options = readOptions(flags, ratio);
   if (prompts !== undefined && calibrationFile === undefined && options.actBits !== 16)
-    throw invalid("--prompts without --calibration: pictures need the scales of every layer's input. Give the file.");
+    throw invalidInput(
+      "--prompts without --calibration: pictures need the scales of every layer's input. Give the file.",
+    );
   return {
     sensitivityFile: required(flags, "sensitivity", "the sensitivity.json to allocate by"),
     out: required(flags, "out", "the mixdq.json to write"),
@@ -110,7 +102,7 @@ export function readAllocateRequest(flags: Flags): AllocateRequest {
 function trialRun(flags: Flags): RunFlags {
   const run = runFlags(flags);
   if (flags["config"] !== undefined || !["fp16", "fp32"].includes(run.precision) || run.backend !== "webgpu")
-    throw invalid(
+    throw invalidInput(
       "--prompts draws what is being allocated: expected no --config, --backend webgpu, and fp16 or fp32 as --precision.",
     );
   return run;
@@ -118,7 +110,7 @@ function trialRun(flags: Flags): RunFlags {
 
 function readOptions(flags: Flags, ratio: number | undefined): AllocateOptions {
   const weightBits = number(flags, "weight-bits");
-  if (weightBits === undefined) throw invalid("--weight-bits is missing: bits per weight, such as 4.0.");
+  if (weightBits === undefined) throw invalidInput("--weight-bits is missing: bits per weight, such as 4.0.");
   const both = widths(flags, "candidates");
   const quality = widths(flags, "quality-candidates") ?? both ?? CANDIDATES.quality;
   const without = (list: readonly number[]): readonly number[] =>
@@ -140,7 +132,7 @@ function widths(flags: Flags, name: string): readonly number[] | undefined {
   if (value === undefined) return undefined;
   const list = value.split(",").map((item) => item.trim());
   if (list.some((item) => !/^\d+$/.test(item)))
-    throw invalid(`--${name} ${value}: expected bit-widths with commas between them, such as 2,4,8.`);
+    throw invalidInput(`--${name} ${value}: expected bit-widths with commas between them, such as 2,4,8.`);
   return [...new Set(list.map(Number))].sort((a, b) => a - b);
 }
 

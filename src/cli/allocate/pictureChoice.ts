@@ -1,6 +1,6 @@
 /** The last step of an allocation, where pictures are asked: the sweep's best are drawn, and the plainer ways with them. */
-import { allocationAt, type Allocation } from "../mixdq/allocation/allocate.ts";
-import { baselines, type Baseline } from "../mixdq/allocation/baselines.ts";
+import { allocationAt, type Allocation } from "../../mixdq/allocation/allocate.ts";
+import { baselines, type Baseline } from "../../mixdq/allocation/baselines.ts";
 import {
   chooseByPictures,
   contendersOf,
@@ -8,11 +8,11 @@ import {
   type Choice,
   type Contender,
   type Trial,
-} from "../mixdq/allocation/choice.ts";
-import type { SamplePicture } from "../mixdq/report/report.ts";
-import type { Sensitivity } from "../mixdq/allocation/sensitivity.ts";
-import type { Point } from "../mixdq/allocation/sweep.ts";
-import { progressBar } from "./progressBar.ts";
+} from "../../mixdq/allocation/choice.ts";
+import type { SamplePicture } from "../../mixdq/report/report.ts";
+import type { Sensitivity } from "../../mixdq/allocation/sensitivity.ts";
+import type { Point } from "../../mixdq/allocation/sweep.ts";
+import { progressBar } from "../../node/progressBar.ts";
 import { openTrials, type TrialOptions } from "./trials.ts";
 
 /** What there is to choose from. */

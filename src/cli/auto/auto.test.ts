@@ -13,11 +13,11 @@ import {
 import os from "node:os";
 import path from "node:path";
 import { afterAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { MixdqError } from "../base/errors.ts";
+import { MixdqError } from "../../base/errors.ts";
 import { auto, runSteps, type Commands } from "./auto.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type Step, type StepName } from "./autoSteps.ts";
-import { readFlags } from "./options.ts";
+import { readFlags } from "../options.ts";
 
 const root = mkdtempSync(path.join(os.tmpdir(), "mixdq-auto-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -36,8 +36,8 @@ const textFile = (content: string): string => {
 };
 
 describe("asked", () => {
-  const MODELS = path.join(import.meta.dirname, "../../models");
-  const SMALL = path.join(import.meta.dirname, "../../e2e/golden/sd21-turbo");
+  const MODELS = path.join(import.meta.dirname, "../../../models");
+  const SMALL = path.join(import.meta.dirname, "../../../e2e/golden/sd21-turbo");
   const PROMPTS = textFile("a red fox\nan old house\na boat\n");
   const asked = (...args: string[]) => readAutoRequest(readFlags(args, AUTO_FLAGS).flags);
   const small = (...args: string[]) => asked("--out", "there", "--model", SMALL, "--prompts", PROMPTS, ...args);

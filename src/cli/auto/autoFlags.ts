@@ -1,20 +1,20 @@
 /** What `mixdq auto` may be asked, and the checks of it. */
 import path from "node:path";
-import type { AllocateOptions } from "../mixdq/allocation/allocate.ts";
-import { layerGroup, quantizableLayers } from "../mixdq/calibration/layers.ts";
-import { buildUNet } from "../diffusion/unet.ts";
-import { readModel, type ModelDescription } from "../model/model.ts";
-import { checkRequest } from "../model/request.ts";
-import { MixdqError } from "../base/errors.ts";
-import { openPack } from "../weights/pack.ts";
-import { ALLOCATE_FLAGS, readAllocateRequest } from "./allocateFlags.ts";
+import type { AllocateOptions } from "../../mixdq/allocation/allocate.ts";
+import { layerGroup, quantizableLayers } from "../../mixdq/calibration/layers.ts";
+import { buildUNet } from "../../diffusion/unet.ts";
+import { readModel, type ModelDescription } from "../../model/model.ts";
+import { checkRequest } from "../../model/request.ts";
+import { MixdqError, invalidInput } from "../../base/errors.ts";
+import { openPack } from "../../weights/pack.ts";
+import { ALLOCATE_FLAGS, readAllocateRequest } from "../allocate/allocateFlags.ts";
 import { stepsOf, type AutoRequest, type TrialPrompts } from "./autoSteps.ts";
-import { checkSettings, readPrompts } from "./calibrate.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { choosePrompts, findJudge, type Judge } from "./judging.ts";
-import { integer, invalid, number, readFlags, required, runFlags, text, type Flags } from "./options.ts";
-import { readRequest, SENSITIVITY_FLAGS } from "./sensitivityFlags.ts";
+import { checkSettings, readPrompts } from "../calibrate.ts";
+import { DEFAULT_MODEL } from "../defaults.ts";
+import { diskFiles } from "../../node/diskFiles.ts";
+import { choosePrompts, findJudge, type Judge } from "../judging.ts";
+import { integer, number, readFlags, required, runFlags, text, type Flags } from "../options.ts";
+import { readRequest, SENSITIVITY_FLAGS } from "../sensitivity/sensitivityFlags.ts";
 
 /** What the defaults make of a chain: on two cores without a GPU a quarter of an hour for the default model. */
 const SAMPLES = 4;
@@ -75,17 +75,18 @@ export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
   const weightBits = number(flags, "weight-bits") ?? 4;
   const actBits = number(flags, "act-bits") ?? 8;
   if (!(actBits === 16 || (actBits >= 4 && actBits <= 8)))
-    throw invalid(`--act-bits ${actBits}: expected 4 to 8, or 16 for weights only.`);
+    throw invalidInput(`--act-bits ${actBits}: expected 4 to 8, or 16 for weights only.`);
   const seed = integer(flags, "seed") ?? 0;
 
   const folder = text(flags, "model") ?? DEFAULT_MODEL;
   const files = await diskFiles(folder);
   const way = path.relative(path.resolve(folder), path.resolve(out));
   if (!path.isAbsolute(way) && way.split(path.sep)[0] !== "..")
-    throw invalid(
+    throw invalidInput(
       `--out ${out}: lies in the model's folder ${folder}, which is passed on as it is. Choose another place.`,
     );
-  if (await openPack(files)) throw invalid(`--model ${folder}: is a pack already, expected the model to make one of.`);
+  if (await openPack(files))
+    throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
   const model = await readModel(files);
   const file = text(flags, "prompts") ?? (await promptsOfModel(folder));
   const prompts = await readPrompts(file, undefined);
@@ -94,7 +95,7 @@ export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
   checkRequest({ prompt, seed }, model);
   const samples = integer(flags, "samples") ?? Math.min(SAMPLES, prompts.length);
   if (samples > prompts.length)
-    throw invalid(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
+    throw invalidInput(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
 
   const judge = await findJudge(undefined, folder);
   const given = (...names: string[]): string[] =>
@@ -123,7 +124,7 @@ const PROMPTS_OF_MODEL = "calibration.txt";
 async function promptsOfModel(folder: string): Promise<string> {
   const file = path.join(folder, PROMPTS_OF_MODEL);
   if ((await (await diskFiles(folder)).text(PROMPTS_OF_MODEL)) !== undefined) return file;
-  throw invalid(
+  throw invalidInput(
     `--prompts is missing: ${folder} has no ${PROMPTS_OF_MODEL} either. Give a text file with one prompt a line, about 32 ` +
       "of the kind that the model will be asked.",
   );
@@ -148,7 +149,7 @@ async function chooseTrials(
     return { ofJudge: count };
   }
   if (count < 2 || count > most)
-    throw invalid(
+    throw invalidInput(
       `--trials ${count}: expected 2 to ${most}, as many as ${file} has. Add prompts, give a FILE, or --trials 0: then no ` +
         "picture decides.",
     );
@@ -179,7 +180,7 @@ function checkBudget(
   }
   if (weightBits * all >= least * (1 - 1e-12) && weightBits <= MOST_WEIGHT_BITS) return;
   const lowest = Math.ceil((1e4 * least) / all - 1e-6) / 1e4; // rounded up, so that it is enough
-  throw invalid(
+  throw invalidInput(
     `--weight-bits ${weightBits}: expected ${lowest}, which all layers at their smallest width take, to ` +
       `${MOST_WEIGHT_BITS}. Choose another budget, or allow smaller widths with --candidates.`,
   );

@@ -1,8 +1,8 @@
 /** What `mixdq inspect` says of mixdq.json and calibration.json. */
-import type { Calibration } from "../mixdq/calibration/file.ts";
-import { layerType } from "../mixdq/calibration/layers.ts";
-import { activationSqnr } from "../mixdq/calibration/preset.ts";
-import { averageWeightBits, type MixdqConfig } from "../quant/config.ts";
+import type { Calibration } from "../../mixdq/calibration/file.ts";
+import { layerType } from "../../mixdq/calibration/layers.ts";
+import { activationSqnr } from "../../mixdq/calibration/preset.ts";
+import { averageWeightBits, type MixdqConfig } from "../../quant/config.ts";
 
 export type Row = readonly [name: string, value: string, note?: string];
 

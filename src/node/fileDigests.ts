@@ -1,10 +1,10 @@
+import { invalidInput } from "../base/errors.ts";
 /** SHA-256 of files and folders, for those who ask whether they are still the same. */
 import { createHash } from "node:crypto";
 import { createReadStream, type Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { sha256 } from "./inputFiles.ts";
-import { invalid } from "./options.ts";
 
 /** Something that a step reads: a file or a folder, of which only some parts and files may matter; or a text itself. */
 export type Source =
@@ -52,7 +52,7 @@ export class FileDigests {
     try {
       for await (const chunk of createReadStream(where, { highWaterMark: 2 ** 20 })) hash.update(chunk as Uint8Array);
     } catch (error) {
-      throw invalid(`${where} cannot be read: ${(error as Error).message}.`);
+      throw invalidInput(`${where} cannot be read: ${(error as Error).message}.`);
     }
     const digest = hash.digest("hex");
     if (bytes >= LARGE_BYTES) this.known.set(name, { bytes, changedMs, sha256: digest });

@@ -3,10 +3,11 @@
  * a run that is killed at any moment has lost at most the one it was at.
  */
 import { open, readFile, rm, type FileHandle } from "node:fs/promises";
-import type { MixdqError } from "../base/errors.ts";
-import type { Findings } from "../mixdq/sensitivity/probe.ts";
-import { keyOf, type Evaluation } from "../mixdq/sensitivity/sites.ts";
-import { invalid, writeWhole } from "./options.ts";
+import type { MixdqError } from "../../base/errors.ts";
+import type { Findings } from "../../mixdq/sensitivity/probe.ts";
+import { keyOf, type Evaluation } from "../../mixdq/sensitivity/sites.ts";
+import { writeWhole } from "../../node/outputFiles.ts";
+import { invalidInput } from "../../base/errors.ts";
 
 /** Everything that must be the same for a measurement to go on. */
 export type RunIdentity = Readonly<Record<string, unknown>>;
@@ -29,7 +30,7 @@ export class SavedEvaluations {
   async begin(run: RunIdentity): Promise<void> {
     const content = await readFile(this.#file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
-      throw invalid(`${this.#file} cannot be read: ${error.message}.`);
+      throw invalidInput(`${this.#file} cannot be read: ${error.message}.`);
     });
     if (content !== undefined) this.#take(content, run);
     // Written anew: a line that was cut short must not run into the next one.
@@ -63,7 +64,7 @@ export class SavedEvaluations {
   }
 
   #refusal(what: string): MixdqError {
-    return invalid(`${this.#file}: ${what} Delete it to start anew.`);
+    return invalidInput(`${this.#file}: ${what} Delete it to start anew.`);
   }
 
   get(evaluation: Evaluation): Findings | undefined {
@@ -73,7 +74,7 @@ export class SavedEvaluations {
   async add(evaluation: Evaluation, findings: Findings): Promise<void> {
     this.#findings.set(keyOf(evaluation), findings);
     await this.#handle!.write(`${this.#line(evaluation, findings)}\n`).catch((error: Error) => {
-      throw invalid(`${this.#file} cannot be written: ${error.message}. Make room, and start the command again.`);
+      throw invalidInput(`${this.#file} cannot be written: ${error.message}. Make room, and start the command again.`);
     });
   }
 

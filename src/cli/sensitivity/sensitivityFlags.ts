@@ -1,20 +1,11 @@
 /** What `mixdq sensitivity` may be asked, and the checks of it. */
-import type { Shard } from "../mixdq/allocation/sensitivity.ts";
-import { RANGE_RULES } from "../mixdq/calibration/file.ts";
-import type { WeightQuant } from "../quant/weights.ts";
-import type { Candidates } from "../mixdq/sensitivity/sites.ts";
-import { floatRunFlags } from "./floatModel.ts";
-import {
-  integer,
-  invalid,
-  oneOf,
-  required,
-  RUN_FLAGS,
-  text,
-  weightFlags,
-  type Flags,
-  type RunFlags,
-} from "./options.ts";
+import type { Shard } from "../../mixdq/allocation/sensitivity.ts";
+import { RANGE_RULES } from "../../mixdq/calibration/file.ts";
+import type { WeightQuant } from "../../quant/weights.ts";
+import type { Candidates } from "../../mixdq/sensitivity/sites.ts";
+import { floatRunFlags } from "../floatModel.ts";
+import { integer, oneOf, required, RUN_FLAGS, text, weightFlags, type Flags, type RunFlags } from "../options.ts";
+import { invalidInput } from "../../base/errors.ts";
 
 /** MixDQ's number of samples. */
 export const MOST_SAMPLES = 32;
@@ -85,9 +76,10 @@ export function readRequest(flags: Flags): SensitivityRequest {
   // What bits cost is measured against the exact model; fp16 has noise of its own, in some layers about that of 8 bits.
   const run = floatRunFlags(flags, "sensitivity disturbs");
   const pictures = integer(flags, "pictures") ?? Infinity;
-  if (pictures === 0) throw invalid("--pictures 0: expected at least one, SSIM is what content layers are judged by.");
+  if (pictures === 0)
+    throw invalidInput("--pictures 0: expected at least one, SSIM is what content layers are judged by.");
   const samples = integer(flags, "samples");
-  if (samples === 0) throw invalid("--samples 0: expected at least one.");
+  if (samples === 0) throw invalidInput("--samples 0: expected at least one.");
   const layers = text(flags, "layers");
   return {
     run,
@@ -111,7 +103,7 @@ function widths(flags: Flags, name: string, fallback: string, allowed: readonly 
   const value = text(flags, name) ?? fallback;
   const list = value.split(",").map((item) => Number(item.trim() || NaN));
   if (list.some((bits) => !allowed.includes(bits)))
-    throw invalid(
+    throw invalidInput(
       `--${name} ${value}: expected bit-widths of ${allowed.join(", ")} with commas between them, such as ${fallback}.`,
     );
   return [...new Set(list)].sort((a, b) => a - b);
@@ -121,6 +113,6 @@ function readShard(value: string | undefined): Shard | undefined {
   if (value === undefined) return undefined;
   const [, index, count] = (/^(\d{1,6})\/(\d{1,6})$/.exec(value) ?? []).map(Number);
   if (!index || !count || index > count)
-    throw invalid(`--shard ${value}: expected I/N with I from 1 to N, such as 2/4.`);
+    throw invalidInput(`--shard ${value}: expected I/N with I from 1 to N, such as 2/4.`);
   return { index, count };
 }

@@ -2,22 +2,23 @@
 import { open, stat } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
-import { readCalibration } from "../mixdq/calibration/file.ts";
-import { quantizableLayers } from "../mixdq/calibration/layers.ts";
-import { elementCount, type Graph } from "../graph/ops.ts";
-import { buildUNet } from "../diffusion/unet.ts";
-import { buildVaeDecoder } from "../diffusion/vae.ts";
-import { readModel } from "../model/model.ts";
-import { readMixdqConfig } from "../quant/config.ts";
-import { buildTextEncoder } from "../text/encoder.ts";
-import { openPack } from "../weights/pack.ts";
-import { readSafetensorsHeader } from "../weights/safetensors.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { readText } from "./inputFiles.ts";
+import { readCalibration } from "../../mixdq/calibration/file.ts";
+import { quantizableLayers } from "../../mixdq/calibration/layers.ts";
+import { elementCount, type Graph } from "../../graph/ops.ts";
+import { buildUNet } from "../../diffusion/unet.ts";
+import { buildVaeDecoder } from "../../diffusion/vae.ts";
+import { readModel } from "../../model/model.ts";
+import { readMixdqConfig } from "../../quant/config.ts";
+import { buildTextEncoder } from "../../text/encoder.ts";
+import { openPack } from "../../weights/pack.ts";
+import { readSafetensorsHeader } from "../../weights/safetensors.ts";
+import { diskFiles } from "../../node/diskFiles.ts";
+import { readText } from "../../node/inputFiles.ts";
 import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
 import { describePack } from "./inspectPack.ts";
-import { invalid, readFlags, text } from "./options.ts";
-import { readUNet } from "./unet.ts";
+import { readFlags, text } from "../options.ts";
+import { invalidInput } from "../../base/errors.ts";
+import { readUNet } from "../unet.ts";
 
 export const INSPECT_USAGE = `mixdq inspect PATH
   PATH                  a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a
@@ -28,16 +29,18 @@ export async function inspect(args: readonly string[]): Promise<void> {
   const { flags, positionals } = readFlags(args, { model: { type: "string" } }, 1);
   const [target] = positionals;
   if (target === undefined)
-    throw invalid("inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.");
+    throw invalidInput(
+      "inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.",
+    );
   const info = await stat(target).catch(() => undefined);
-  if (!info) throw invalid(`${target}: no such file or folder.`);
+  if (!info) throw invalidInput(`${target}: no such file or folder.`);
   if (info.isDirectory()) {
     const pack = await openPack(await diskFiles(target));
     return pack ? print(await describePack(pack)) : inspectModel(target);
   }
   if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
   if (target.endsWith(".json")) return inspectJson(target, text(flags, "model"));
-  throw invalid(
+  throw invalidInput(
     `${target}: expected a diffusers folder or a .safetensors file, or a mixdq.json or a calibration.json.`,
   );
 }
@@ -49,7 +52,9 @@ async function inspectJson(file: string, model: string | undefined): Promise<voi
     json = JSON.parse(content);
   } catch (error) {
     const problem = (error as Error).message.replaceAll("\n", " ");
-    throw invalid(`${file}: got something that is not JSON (${problem}), expected a mixdq.json or a calibration.json.`);
+    throw invalidInput(
+      `${file}: got something that is not JSON (${problem}), expected a mixdq.json or a calibration.json.`,
+    );
   }
   const format = Object(json) as { format?: unknown };
   switch (format.format) {
@@ -61,7 +66,7 @@ async function inspectJson(file: string, model: string | undefined): Promise<voi
       return print(describeCalibration(readCalibration(content, file)));
   }
   const got = JSON.stringify(format.format)?.slice(0, 60) ?? "none";
-  throw invalid(`${file}: got format ${got}, expected "mixdq-config" or "mixdq-calibration".`);
+  throw invalidInput(`${file}: got format ${got}, expected "mixdq-config" or "mixdq-calibration".`);
 }
 
 /** Every quantizable layer of a model's UNet and how many weights it has. */

@@ -6,31 +6,40 @@ import {
   writeSensitivity,
   type LayerSensitivity,
   type Metrics,
-} from "../mixdq/allocation/sensitivity.ts";
-import type { Calibration } from "../mixdq/calibration/file.ts";
-import { layerGroup } from "../mixdq/calibration/layers.ts";
-import { checkCalibration } from "../mixdq/calibration/preset.ts";
-import { setDebug } from "../base/debug.ts";
-import { describeParts } from "../model/loading.ts";
-import { readModel } from "../model/model.ts";
-import { Effort } from "../mixdq/sensitivity/effort.ts";
-import { Probe, type Findings } from "../mixdq/sensitivity/probe.ts";
-import { makeSample, type Sample } from "../mixdq/sensitivity/samples.ts";
-import { evaluationsOf, shardOf, sitesOf, type Evaluation, type Side, type Site } from "../mixdq/sensitivity/sites.ts";
-import type { Precision } from "../base/types.ts";
-import { toFloat32 } from "../weights/convert.ts";
-import type { ModelFiles } from "../weights/files.ts";
-import { findComponent } from "../weights/folder.ts";
-import type { WeightTensor } from "../weights/safetensors.ts";
-import { checkSettings, readPrompts } from "./calibrate.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { diskFiles } from "./diskFiles.ts";
-import { loadFloatModel } from "./floatModel.ts";
-import { hashedFiles } from "./hashedFiles.ts";
-import { nameOf, readBytes, readText, sha256 } from "./inputFiles.ts";
-import { assertWritable, integer, invalid, readFlags, required, text, writeWhole } from "./options.ts";
-import { readCalibrationFile } from "./preset.ts";
-import { describeDuration, progressBar } from "./progressBar.ts";
+} from "../../mixdq/allocation/sensitivity.ts";
+import type { Calibration } from "../../mixdq/calibration/file.ts";
+import { layerGroup } from "../../mixdq/calibration/layers.ts";
+import { checkCalibration } from "../../mixdq/calibration/preset.ts";
+import { setDebug } from "../../base/debug.ts";
+import { describeParts } from "../../model/loading.ts";
+import { readModel } from "../../model/model.ts";
+import { Effort } from "../../mixdq/sensitivity/effort.ts";
+import { Probe, type Findings } from "../../mixdq/sensitivity/probe.ts";
+import { makeSample, type Sample } from "../../mixdq/sensitivity/samples.ts";
+import {
+  evaluationsOf,
+  shardOf,
+  sitesOf,
+  type Evaluation,
+  type Side,
+  type Site,
+} from "../../mixdq/sensitivity/sites.ts";
+import type { Precision } from "../../base/types.ts";
+import { toFloat32 } from "../../weights/convert.ts";
+import type { ModelFiles } from "../../weights/files.ts";
+import { findComponent } from "../../weights/folder.ts";
+import type { WeightTensor } from "../../weights/safetensors.ts";
+import { checkSettings, readPrompts } from "../calibrate.ts";
+import { DEFAULT_MODEL } from "../defaults.ts";
+import { diskFiles } from "../../node/diskFiles.ts";
+import { loadFloatModel } from "../floatModel.ts";
+import { hashedFiles } from "../../node/hashedFiles.ts";
+import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
+import { integer, readFlags, required, text } from "../options.ts";
+import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import { invalidInput } from "../../base/errors.ts";
+import { readCalibrationFile } from "../preset.ts";
+import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SavedEvaluations } from "./savedEvaluations.ts";
 import { MOST_SAMPLES, readRequest, SENSITIVITY_FLAGS, type SensitivityRequest } from "./sensitivityFlags.ts";
 
@@ -143,7 +152,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
 async function readSamples(file: string, samples: number | undefined): Promise<readonly string[]> {
   const prompts = await readPrompts(file, undefined);
   if (samples !== undefined && samples > prompts.length)
-    throw invalid(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
+    throw invalidInput(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
   return prompts.slice(0, samples ?? MOST_SAMPLES);
 }
 
@@ -151,11 +160,15 @@ async function readSamples(file: string, samples: number | undefined): Promise<r
 function chooseSites(all: readonly Site[], { layers, shard }: SensitivityRequest): readonly Site[] {
   for (const part of layers)
     if (part === "" || !all.some(({ path }) => path.includes(part)))
-      throw invalid(`--layers: no layer's path contains "${part}"; the first is ${all[0]!.path}. See mixdq inspect.`);
+      throw invalidInput(
+        `--layers: no layer's path contains "${part}"; the first is ${all[0]!.path}. See mixdq inspect.`,
+      );
   const named = layers.length === 0 ? all : all.filter(({ path }) => layers.some((part) => path.includes(part)));
   const sites = shard ? shardOf(named, shard) : named;
   if (sites.length === 0)
-    throw invalid(`--shard ${shard!.index}/${shard!.count}: there are only ${named.length} layers. Make fewer shards.`);
+    throw invalidInput(
+      `--shard ${shard!.index}/${shard!.count}: there are only ${named.length} layers. Make fewer shards.`,
+    );
   return sites;
 }
 

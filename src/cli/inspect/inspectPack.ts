@@ -1,8 +1,8 @@
 /** What `mixdq inspect` says of a pack, after reading all of it. */
-import { parseConfig } from "../model/quantization.ts";
-import { elementCount } from "../graph/ops.ts";
-import type { Pack } from "../weights/pack.ts";
-import { PACK_FORMATS, type PackTensor } from "../weights/packManifest.ts";
+import { parseConfig } from "../../model/quantization.ts";
+import { elementCount } from "../../graph/ops.ts";
+import type { Pack } from "../../weights/pack.ts";
+import { PACK_FORMATS, type PackTensor } from "../../weights/packManifest.ts";
 import type { Row } from "./inspectQuantization.ts";
 
 /** Throws `integrity` at the first file that is not what the manifest says. */

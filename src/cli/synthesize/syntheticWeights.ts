@@ -2,7 +2,7 @@
  * Random weights of realistic spread, for exercising what a real checkpoint is too large or not free to be shipped for.
  * Fast (about 150 million values a second) and the same for the same seed, tensor by tensor.
  */
-import { toHalf } from "../quant/half.ts";
+import { toHalf } from "../../quant/half.ts";
 
 export interface TensorShape {
   readonly name: string;

@@ -1,15 +1,22 @@
 /** `mixdq allocate`: a sensitivity.json and a budget become a mixdq.json, and a report that people can read. */
-import { allocate as solve, withWidths, type Allocation, type AllocateOptions } from "../mixdq/allocation/allocate.ts";
-import { renderReport } from "../mixdq/report/report.ts";
-import { readSensitivity } from "../mixdq/allocation/sensitivity.ts";
-import { sweep, type Point } from "../mixdq/allocation/sweep.ts";
-import { readRanges } from "../mixdq/calibration/file.ts";
-import { attachRanges, writeMixdqConfig } from "../quant/config.ts";
+import {
+  allocate as solve,
+  withWidths,
+  type Allocation,
+  type AllocateOptions,
+} from "../../mixdq/allocation/allocate.ts";
+import { renderReport } from "../../mixdq/report/report.ts";
+import { readSensitivity } from "../../mixdq/allocation/sensitivity.ts";
+import { sweep, type Point } from "../../mixdq/allocation/sweep.ts";
+import { readRanges } from "../../mixdq/calibration/file.ts";
+import { attachRanges, writeMixdqConfig } from "../../quant/config.ts";
 import { ALLOCATE_FLAGS, chooseWeights, readAllocateRequest } from "./allocateFlags.ts";
 import { describe, describeChoice, provenanceOf } from "./allocateSummary.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { readBytes, sha256, textOf } from "./inputFiles.ts";
-import { assertWritable, invalid, readFlags, text, writeWhole } from "./options.ts";
+import { DEFAULT_MODEL } from "../defaults.ts";
+import { readBytes, sha256, textOf } from "../../node/inputFiles.ts";
+import { readFlags, text } from "../options.ts";
+import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import { invalidInput } from "../../base/errors.ts";
 import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
 import { readPictures } from "./samplePictures.ts";
 
@@ -24,7 +31,7 @@ export async function allocate(args: readonly string[]): Promise<void> {
   const sensitivity = readSensitivity(textOf(source), sensitivityFile);
   const { shard } = sensitivity;
   if (shard && shard.count > 1)
-    throw invalid(
+    throw invalidInput(
       `${sensitivityFile}: got shard ${shard.index} of ${shard.count}, expected the whole: ` +
         `join the shards with mixdq sensitivity merge.`,
     );
