@@ -33,7 +33,7 @@ export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16
   readonly gpu?: GPU;
   readonly onProgress?: (progress: LoadProgress) => void;
   readonly signal?: AbortSignal;
-  /** The dial of src/debug.ts. */
+  /** The dial of src/base/debug.ts. */
   readonly debug?: number;
 }
 

@@ -39,7 +39,7 @@ export interface EngineOptions {
   signal?: AbortSignal;
   /** false runs on the calling thread. Default: true where Worker exists. */
   worker?: boolean;
-  /** The debug dial, see src/debug.ts. */
+  /** The debug dial, see src/base/debug.ts. */
   debug?: number;
 }
 

@@ -27,7 +27,7 @@ export interface Settings {
   amplify: number;
   /** Where the divider stands, 0..100 % from the left. */
   split: number;
-  /** See src/debug.ts. Only in the query. */
+  /** See src/base/debug.ts. Only in the query. */
   debug: number;
 }
 
