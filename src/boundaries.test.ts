@@ -24,7 +24,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   "mixdq/report": ["mixdq/allocation", "mixdq/quality"],
   api: ["gpu", "weights"],
   runtime: ["gpu", "plan", "ort", "kernels", "weights", "graph"],
-  model: ["runtime", "gpu", "text", "diffusion", "weights", "graph", "quant"],
+  model: ["runtime", "gpu", "plan", "kernels", "text", "diffusion", "weights", "graph", "quant"],
   "mixdq/pack": ["model", "runtime", "kernels", "weights", "quant"],
   "mixdq/sensitivity": [
     "model",

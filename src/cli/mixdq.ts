@@ -10,6 +10,7 @@ import { calibrate, CALIBRATE_USAGE } from "./calibrate.ts";
 import { evaluate, EVALUATE_USAGE } from "./evaluate.ts";
 import { generate, GENERATE_USAGE } from "./generate.ts";
 import { inspect, INSPECT_USAGE } from "./inspect/inspect.ts";
+import { plan, PLAN_USAGE } from "./plan.ts";
 import { preset, PRESET_USAGE } from "./preset.ts";
 import { quantize, QUANTIZE_USAGE } from "./quantize.ts";
 import { sensitivity } from "./sensitivity/sensitivity.ts";
@@ -29,6 +30,7 @@ const COMMANDS: Readonly<Record<string, { run: (args: readonly string[]) => Prom
   allocate: { run: allocate, usage: ALLOCATE_USAGE },
   quantize: { run: quantize, usage: QUANTIZE_USAGE },
   inspect: { run: inspect, usage: INSPECT_USAGE },
+  plan: { run: plan, usage: PLAN_USAGE },
   bench: { run: bench, usage: BENCH_USAGE },
 };
 

@@ -13,11 +13,12 @@ import { buildVaeDecoder } from "../diffusion/vae.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
 import { summarize } from "../gpu/profiler.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
-import type { ModelDescription } from "./model.ts";
+import type { ModelDescription, TextEncoderDescription } from "./model.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { bosOfPack, checkFirstTokens } from "./quantization.ts";
 import { encodePrompt, type Stages } from "./stages.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import type { LoadProgress, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
@@ -42,8 +43,15 @@ export interface Part extends Pick<LoadOptions, "component" | "storage" | "key">
 /** Storage of activations. Text encoders run once a prompt and their outliers are large: always f32, weights exact. */
 const TEXT_TYPE = "f32";
 
+/** What of a model's description its graphs are made from. */
+export interface DescribedModel extends Pick<ModelDescription, "unet" | "vae" | "textState"> {
+  readonly textEncoders: readonly (Omit<TextEncoderDescription, "tokenizer"> & {
+    readonly tokenizer: Pick<Tokenizer, "length">;
+  })[];
+}
+
 /** A model's parts in the order in which they are loaded. */
-export function describeParts(model: ModelDescription, precision: Precision, config: MixdqConfig | undefined) {
+export function describeParts(model: DescribedModel, precision: Precision, config: MixdqConfig | undefined) {
   const { weights: storage, activations } = STORAGE[precision];
   const { activations: unetType } = config ? quantizedStorage(precision) : STORAGE[precision];
   const vaeType = model.vae.forceUpcast ? "f32" : activations;

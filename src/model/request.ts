@@ -21,7 +21,10 @@ const MAX_SIZE = 4096;
 const MAX_STEPS = 1000;
 
 /** Fills in the model's defaults; throws `invalid-input` for anything out of range. */
-export function checkRequest(request: GenerateRequest, model: ModelDescription): Settings {
+export function checkRequest(
+  request: GenerateRequest,
+  model: Pick<ModelDescription, "unet" | "vae" | "defaultWidth" | "defaultHeight" | "defaultSteps">,
+): Settings {
   const {
     prompt,
     negativePrompt,

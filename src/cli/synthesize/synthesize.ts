@@ -10,7 +10,7 @@ import { elementCount } from "../../graph/ops.ts";
 import { integer, readFlags, required, text } from "../options.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
-import { SDXL_TURBO_UNET } from "./sdxlTurboUnet.ts";
+import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
 import { randomTensor, type TensorShape } from "./syntheticWeights.ts";
 
 export const SYNTHESIZE_USAGE = `mixdq synthesize --out DIR

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
-import { SDXL_TURBO_UNET } from "../../cli/synthesize/sdxlTurboUnet.ts";
+import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
 import { Config } from "../../base/config.ts";
 import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
 import { layerGroup, layerType, quantizableLayers, type QuantizableLayer } from "./layers.ts";

@@ -80,6 +80,30 @@ export function presetConfig(
   return { ...config, averageWeightBits: Number(averageWeightBits(config, counts).all.toFixed(4)) };
 }
 
+/**
+ * A preset's bit-widths for every layer, where there is no calibration: scales are made up, so it is good for plans and for
+ * kernels over random numbers, not for pictures.
+ */
+export function uniformConfig(layers: readonly QuantizableLayer[], preset: keyof typeof PRESETS): MixdqConfig {
+  const { weightBits, actBits } = PRESETS[preset];
+  const raised = weightBits < 8 ? raisedLayers(layers, 0.01) : new Set<string>();
+  const bits = new Map(
+    layers.map(({ path }): [string, LayerBits] => [path, { weightBits: raised.has(path) ? 8 : weightBits, actBits }]),
+  );
+  const range = { min: -1, max: 1 };
+  const ranges = new Map(
+    layers.map(({ path, hasSkip }) => [path, hasSkip ? { act: range, act2: range } : { act: range }]),
+  );
+  return {
+    model: "",
+    weights: DEFAULT_WEIGHTS,
+    bos: true,
+    layers: attachRanges(bits, ranges),
+    averageWeightBits: undefined,
+    provenance: { made: "uniform, without calibration" },
+  };
+}
+
 /** Throws `invalid-input` unless every layer has its ranges and there are no others. */
 export function checkCalibration(layers: readonly QuantizableLayer[], calibration: Calibration): void {
   const refuse = (path: string, got: string, expected: string): never => {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { SDXL_TURBO_UNET } from "../../cli/synthesize/sdxlTurboUnet.ts";
+import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
 import { Config } from "../../base/config.ts";
 import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
 import { aliveAt } from "../../gpu/snapshot.ts";

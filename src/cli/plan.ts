@@ -1,0 +1,145 @@
+/** `mixdq plan`: what one picture takes, from configs alone: no weights, no GPU. */
+import { setDebug } from "../base/debug.ts";
+import { invalidInput } from "../base/errors.ts";
+import type { Precision } from "../base/types.ts";
+import { buildUNet } from "../diffusion/unet.ts";
+import { TILED } from "../gpu/tuner.ts";
+import { footprintOf, type Footprint } from "../model/footprint.ts";
+import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
+import type { DescribedModel } from "../model/loading.ts";
+import { readModel } from "../model/model.ts";
+import { chooseQuantization } from "../model/quantization.ts";
+import { checkRequest } from "../model/request.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
+import { uniformConfig } from "../mixdq/calibration/preset.ts";
+import { diskFiles } from "../node/diskFiles.ts";
+import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import type { MixdqConfig } from "../quant/config.ts";
+import { openPack } from "../weights/pack.ts";
+import { DEFAULT_MODEL } from "./defaults.ts";
+import { integer, number, oneOf, precisionFlag, readConfig, readFlags, runFlags, text, type Flags } from "./options.ts";
+
+export const PLAN_USAGE = `mixdq plan
+  --model DIR           a diffusers folder or a pack; its weights may be missing. Default: the model in models/postcard
+  --like sdxl-turbo     a known model instead, by its shapes
+  --precision fp32|fp16|w8a8|w4a8   default fp16; --like takes the same bits for all layers but those a preset raises
+  --config mixdq.json   the bits of each layer
+  --width W --height H  pixels; default: the model's own
+  --guidance-scale X    over 1 the UNet sees two images; default: the model's own
+  --kernels direct|tiled   default tiled, what GPUs run      --no-f16   a device without shader-f16
+  --json FILE           the figures as JSON`;
+
+const FLAGS = {
+  model: { type: "string" },
+  like: { type: "string" },
+  precision: { type: "string" },
+  config: { type: "string" },
+  width: { type: "string" },
+  height: { type: "string" },
+  "guidance-scale": { type: "string" },
+  kernels: { type: "string" },
+  "no-f16": { type: "boolean" },
+  json: { type: "string" },
+  debug: { type: "string" },
+} as const;
+
+/** No device of today binds more; what is larger is refused, as every device would. */
+const LIMITS = { maxBindingBytes: 2 ** 32 - 4, maxBufferBytes: 2 ** 32 };
+
+export async function plan(args: readonly string[]): Promise<void> {
+  const { flags } = readFlags(args, FLAGS);
+  const { kernels, shaderF16, debug } = runFlags(flags);
+  setDebug(debug);
+  const out = text(flags, "json");
+  if (out !== undefined) await assertWritable(out);
+  const { name, model, precision, config, size } = await readPlanned(flags);
+  const footprint = footprintOf(model, {
+    precision,
+    config,
+    ...size,
+    caps: { ...TILED, ...kernels, shaderF16, packedDot: true, maxWorkgroupsPerDimension: 65_535 },
+    limits: LIMITS,
+  });
+  if (out !== undefined)
+    await writeWhole(
+      out,
+      new TextEncoder().encode(`${JSON.stringify({ model: name, precision, ...footprint }, undefined, 2)}\n`),
+    );
+  console.log(describe(name, precision, footprint));
+}
+
+interface Planned {
+  readonly name: string;
+  readonly model: DescribedModel;
+  readonly precision: Precision;
+  readonly config: MixdqConfig | undefined;
+  readonly size: { readonly width: number; readonly height: number; readonly isGuided: boolean };
+}
+
+async function readPlanned(flags: Flags): Promise<Planned> {
+  const like = oneOf(flags, "like", ["sdxl-turbo"] as const);
+  const asked = { precision: precisionFlag(flags), config: await readConfig(flags) };
+  const request = {
+    prompt: "",
+    width: integer(flags, "width"),
+    height: integer(flags, "height"),
+    guidanceScale: number(flags, "guidance-scale"),
+  };
+  if (like === undefined) {
+    const folder = text(flags, "model") ?? DEFAULT_MODEL;
+    const files = await diskFiles(folder);
+    const pack = await openPack(files);
+    const model = await readModel(pack?.files ?? files);
+    const chosen = await chooseQuantization(pack?.files ?? files, pack, asked);
+    return { name: folder, model, ...chosen, size: sizeOf(checkRequest(request, model), model) };
+  }
+  if (flags["model"] !== undefined) throw invalidInput("--like and --model: expected one of them. Leave one out.");
+  const model = describeSdxlTurbo();
+  const precision = asked.precision ?? "fp16";
+  const [height, width] = model.unet.sampleSize.map((latents) => latents * model.vae.scale) as [number, number];
+  const defaults = { ...model, defaultWidth: width, defaultHeight: height, defaultSteps: 1 };
+  const config = asked.config ?? (precision === "w8a8" || precision === "w4a8" ? uniform(model, precision) : undefined);
+  return { name: like, model, precision, config, size: sizeOf(checkRequest(request, defaults), model) };
+}
+
+function sizeOf(settings: ReturnType<typeof checkRequest>, { unet }: DescribedModel): Planned["size"] {
+  const { width, height, guidanceScale } = settings;
+  return { width, height, isGuided: guidanceScale > 1 && unet.timeCondProjDim === undefined };
+}
+
+function uniform({ unet }: DescribedModel, precision: "w8a8" | "w4a8"): MixdqConfig {
+  const [height, width] = unet.sampleSize;
+  const graph = buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32");
+  return uniformConfig(quantizableLayers(graph), precision);
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+const giga = (count: number): string => (count / 1e9).toFixed(2);
+
+function describe(name: string, precision: Precision, footprint: Footprint): string {
+  const { width, height, stages, components } = footprint;
+  const row = (cells: readonly string[]): string =>
+    cells.map((cell, i) => (i === 0 ? cell.padEnd(16) : cell.padStart(12))).join("");
+  return [
+    `${name}, ${width}x${height}, ${precision}`,
+    `GPU memory at most ${megabytes(footprint.peakBytes)}: encoding ${megabytes(stages.encode)}, denoising ` +
+      `${megabytes(stages.denoise)}, decoding ${megabytes(stages.decode)}; largest binding ${megabytes(footprint.largestBindingBytes)}`,
+    `download ${megabytes(footprint.downloadBytes)}`,
+    `${footprint.pipelines} pipelines; a UNet step ${footprint.dispatches} dispatches, ${footprint.warmDispatches} with the ` +
+      "text's keys and values kept",
+    row(["", "weights", "activations", "download", "dispatches", "pipelines", "GMAC int8", "f16", "f32"]),
+    ...Object.entries(components).map(([component, part]) =>
+      row([
+        component,
+        megabytes(part.weightBytes),
+        megabytes(part.activationBytes),
+        megabytes(part.downloadBytes),
+        String(part.dispatches),
+        String(part.pipelines),
+        giga(part.macs.int8),
+        giga(part.macs.f16),
+        giga(part.macs.f32),
+      ]),
+    ),
+  ].join("\n");
+}
