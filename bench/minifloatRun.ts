@@ -9,14 +9,15 @@ import type { Calibration } from "../src/mixdq/calibration/file.ts";
 import { quantizableLayers, type QuantizableLayer } from "../src/mixdq/calibration/layers.ts";
 import { requestNodeGpu } from "../src/node/adapter.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
-import { createGenerator } from "../src/diffusion/noise.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
-import { loadStages } from "../src/model/loading.ts";
-import { readModel } from "../src/model/model.ts";
-import { assertFinite, toRgba } from "../src/model/output.ts";
+import { denoise } from "../src/model/denoise.ts";
+import { loadModel } from "../src/model/load.ts";
+import type { LoadedModel } from "../src/model/loaded.ts";
+import { readModel } from "../src/model/description.ts";
+import { toRgba } from "../src/model/output.ts";
 import { checkRequest } from "../src/model/request.ts";
-import type { Component, LoadOptions, Runtime, RunOptions } from "../src/runtime/runtime.ts";
-import { decodeLatents, denoise, encodePrompt, type Stages } from "../src/model/stages.ts";
+import type { LoadOptions, Network, Runtime, RunOptions } from "../src/runtime/network.ts";
+import { openNetwork } from "../src/runtime/webgpuNetwork.ts";
 import { MixdqError } from "../src/base/errors.ts";
 import type { Executor, Inputs } from "../src/gpu/executor.ts";
 import { aliveAt } from "../src/gpu/snapshot.ts";
@@ -49,48 +50,28 @@ export async function drawSimulated(
   firstSeed: number,
   simulation: Simulation,
 ): Promise<readonly Picture[]> {
-  const { stages, dispose } = await loadSimulated(folder, simulation);
+  const model = await loadSimulated(folder, simulation);
   try {
     const pictures: Picture[] = [];
-    for (const [i, prompt] of prompts.entries()) pictures.push(await drawOne(stages, prompt, firstSeed + i));
+    for (const [i, prompt] of prompts.entries()) pictures.push(await drawOne(model, prompt, firstSeed + i));
     return pictures;
   } finally {
-    await dispose();
+    await model.dispose();
   }
 }
 
-async function drawOne(stages: Stages, prompt: string, seed: number): Promise<Picture> {
-  const { model } = stages;
-  const settings = checkRequest({ prompt, seed }, model);
+async function drawOne(model: LoadedModel, prompt: string, seed: number): Promise<Picture> {
+  const settings = checkRequest({ prompt, seed, guidanceScale: 0 }, model.description);
   const { width, height } = settings;
-  const { scale } = model.vae;
-  const shape = { channels: model.unet.inChannels, height: height / scale, width: width / scale };
-  const count = shape.channels * shape.height * shape.width;
-  const conditioning = await encodePrompt(stages, prompt, { signal: undefined, warnings: [] });
-  const noise = createGenerator(seed);
-  const { finalLatents } = await denoise(stages, {
-    latents: noise.randn(count),
-    shape,
-    scheduler: model.createScheduler(settings.steps),
-    conditioning: [conditioning],
-    guidanceScale: settings.guidanceScale,
-    pixels: settings,
-    noise: () => noise.randn(count),
-    onStep: () => {},
-    signal: undefined,
-  });
-  assertFinite(finalLatents, "UNet", PRECISION);
-  const image = await decodeLatents(stages, finalLatents, shape, undefined);
+  const { finalLatents } = await denoise(model, await model.encode(settings), settings);
+  const image = await model.vae.decode(finalLatents, model.latentShape(settings), undefined);
   return { width, height, data: toRgba(image, width, height, PRECISION) };
 }
 
 const PRECISION = "fp32";
 
-/** The stages of a model, of which `unet` runs the simulation. Throws as `drawSimulated`. */
-export async function loadSimulated(
-  folder: string,
-  simulation: Simulation,
-): Promise<{ stages: Stages; dispose: () => Promise<void> }> {
+/** A model whose UNet runs the simulation. Throws as `drawSimulated`. */
+export async function loadSimulated(folder: string, simulation: Simulation): Promise<LoadedModel> {
   const { calibration } = simulation;
   if (calibration.bos)
     throw new MixdqError(
@@ -99,7 +80,7 @@ export async function loadSimulated(
         "rounds that too. Calibrate with --no-bos.",
     );
   const files = await diskFiles(folder);
-  const model = await readModel(files);
+  const description = await readModel(files);
   const runtime = await createRuntime({ backend: "webgpu", gpu: await requestNodeGpu("auto") });
   const simulating: Runtime = {
     backend: runtime.backend,
@@ -111,8 +92,7 @@ export async function loadSimulated(
     dispose: () => runtime.dispose(),
   };
   try {
-    const { stages } = await loadStages(model, simulating, { files, precision: PRECISION });
-    return { stages, dispose: () => runtime.dispose() };
+    return await loadModel(description, simulating, { files, precision: PRECISION });
   } catch (error) {
     await runtime.dispose();
     throw error;
@@ -120,22 +100,26 @@ export async function loadSimulated(
 }
 
 /** The UNet with rounded weights, whose runs round the layers' inputs too. */
-async function loadRounded(runtime: Runtime, options: LoadOptions, simulation: Simulation): Promise<Component> {
-  const layers = quantizableLayers(options.build());
+async function loadRounded(runtime: Runtime, options: LoadOptions, simulation: Simulation): Promise<Network> {
+  const layers = quantizableLayers(options.graphs[0]!.build());
   checkCalibration(layers, simulation.calibration);
   const rounded = new Set<string>();
   const weights = withRoundedLayers(options.weights as ComponentWeights, layers, simulation, rounded);
-  const component = await runtime.load({ ...options, weights });
+  const network = await runtime.load({ ...options, weights });
   if (rounded.size !== layers.length)
     throw new Error(`the weights of ${rounded.size} layers were rounded, the model has ${layers.length}`);
   const readings = new Map<string, readonly Reading[]>();
   return {
-    ...component,
-    async run(key, build, inputs, runOptions) {
-      const { executor } = component.open!(key, build);
-      if (!readings.has(key)) readings.set(key, readingsOf(build(), executor, simulation.calibration));
-      return runRounded(executor, readings.get(key)!, inputs, simulation.inputs, runOptions);
+    weightBytes: network.weightBytes,
+    keptBytes: 0,
+    prepare: (graph) => network.prepare(graph),
+    async run(graph, inputs, runOptions) {
+      const { executor } = openNetwork(network, graph);
+      if (!readings.has(graph.key))
+        readings.set(graph.key, readingsOf(graph.build(), executor, simulation.calibration));
+      return runRounded(executor, readings.get(graph.key)!, inputs, simulation.inputs, runOptions);
     },
+    dispose: () => network.dispose(),
   };
 }
 

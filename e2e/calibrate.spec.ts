@@ -20,8 +20,9 @@ import { readUNet } from "../src/cli/unet.ts";
 import { createGenerator } from "../src/diffusion/noise.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
-import { readModel } from "../src/model/model.ts";
-import { addedEmbeddings, projectTime, toChannelsLast } from "../src/model/stages.ts";
+import { readModel } from "../src/model/description.ts";
+import { toChannelsLast } from "../src/model/layout.ts";
+import { addedEmbeddings, projectTime } from "../src/model/unet.ts";
 import { elementCount } from "../src/graph/ops.ts";
 import { referenceOf } from "../src/kernels/index.ts";
 import { readMixdqConfig } from "../src/quant/config.ts";
@@ -352,13 +353,13 @@ describe("synthesize", () => {
     const runtime = await createRuntime({ backend: "webgpu", gpu: await requestNodeGpu("swiftshader") });
     try {
       const weights = await findComponent(files, "unet", { precision: "fp16" });
-      const load = { component: "unet", weights, storage: "f16", key: "", build: () => graph } as const;
-      const component = await runtime.load(load);
+      const keyed = { key: "", build: () => graph };
+      const network = await runtime.load({ component: "unet", weights, storage: "f16", graphs: [keyed] });
       const noise = createGenerator(1);
       const inputs = Object.fromEntries(
         Object.entries(graph.inputs).map(([name, { shape }]) => [name, noise.randn(elementCount(shape))]),
       );
-      const { out_sample } = await component.run("", () => graph, inputs);
+      const { out_sample } = await network.run(keyed, inputs);
       expect(out_sample!.every(Number.isFinite)).toBe(true);
       const deviation = Math.sqrt(out_sample!.reduce((sum, value) => sum + value ** 2, 0) / out_sample!.length);
       expect(deviation).toBeGreaterThan(0.1);

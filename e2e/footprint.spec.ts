@@ -1,6 +1,6 @@
 /** What `mixdq plan` counts is what a run holds: its bytes against those of the buffers that are really made. */
 import { expect, test } from "vitest";
-import { readModel } from "../src/model/model.ts";
+import { readModel } from "../src/model/description.ts";
 import { footprintOf } from "../src/model/footprint.ts";
 import { chooseQuantization } from "../src/model/quantization.ts";
 import { SIMPLE } from "../src/gpu/tuner.ts";

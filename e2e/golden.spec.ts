@@ -6,13 +6,13 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRuntime } from "../src/runtime/backend.ts";
-import { STORAGE, type Runtime } from "../src/runtime/runtime.ts";
+import { STORAGE, type Runtime } from "../src/runtime/network.ts";
 import { requestNodeGpu } from "../src/node/adapter.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
 import { readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { loadPipeline, type Intermediates, type Pipeline } from "../src/pipeline.ts";
-import { joined, toChannelsFirst } from "../src/model/stages.ts";
+import { joined, split, toChannelsFirst } from "../src/model/layout.ts";
 import { readFloats } from "../src/weights/convert.ts";
 import { findComponent } from "../src/weights/folder.ts";
 import { parseSafetensors, type StoredTensor } from "../src/weights/safetensors.ts";
@@ -57,15 +57,11 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
         const { weights: storage, activations } = STORAGE[precision];
         const weights = await findComponent(files, "unet", { precision });
         const build = () => buildUNet(config, shape, "unet", activations);
-        const unet = await runtime.load({ component: "unet", weights, storage, key: "unet", build });
-        const { out_sample } = await unet.run("unet", build, inputs);
-        const size = out_sample!.length / shape.batch;
+        const graph = { key: "unet", build };
+        const unet = await runtime.load({ component: "unet", weights, storage, graphs: [graph] });
+        const { out_sample } = await unet.run(graph, inputs);
         const latents = { channels: config.outChannels, height: shape.height, width: shape.width };
-        const got = joined(
-          Array.from({ length: shape.batch }, (_, b) =>
-            toChannelsFirst(out_sample!.subarray(b * size, (b + 1) * size), latents),
-          ),
-        );
+        const got = joined(split(out_sample!, shape.batch).map((image) => toChannelsFirst(image, latents)));
         const error = relativeL2(got, floats(io, "out_sample"));
         console.log(`${adapter} ${precision} ${name}: ${error.toExponential(2)}`);
         expect(error).toBeLessThanOrEqual(UNET_TOLERANCE[precision]);

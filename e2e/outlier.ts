@@ -19,7 +19,7 @@ import { calibrate } from "../src/cli/calibrate.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
 import { readUNet } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
-import { readModel, type ModelDescription } from "../src/model/model.ts";
+import { readModel, type ModelDescription } from "../src/model/description.ts";
 import type { Graph, LinearOp, Weight } from "../src/graph/ops.ts";
 import { runReference } from "../src/kernels/index.ts";
 import { loadPipeline } from "../src/pipeline.ts";

@@ -14,8 +14,8 @@ import { inspect } from "../src/cli/inspect/inspect.ts";
 import { quantize } from "../src/cli/quantize.ts";
 import { readUNet, unet } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
-import { describeParts } from "../src/model/loading.ts";
-import { readModel } from "../src/model/model.ts";
+import { ModelGraphs } from "../src/model/graphs.ts";
+import { readModel } from "../src/model/description.ts";
 import { rememberingFiles, writePack } from "../src/mixdq/pack/packing.ts";
 import type { MixdqError } from "../src/base/errors.ts";
 import { SIMPLE } from "../src/gpu/tuner.ts";
@@ -170,7 +170,7 @@ async function inMemory(
     name: "made",
     files: source,
     texts: source.texts,
-    parts: describeParts(model, "w8a8", config).parts,
+    components: new ModelGraphs(model, "w8a8", config).components(),
     config,
     bos,
     sink: { write: async (name, bytes) => void files.set(name, bytes.slice() as Uint8Array<ArrayBuffer>) },

@@ -11,8 +11,8 @@ import { firstTokens, readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
 import { parseConfig } from "../src/model/quantization.ts";
-import { quantizedStorage, type Runtime } from "../src/runtime/runtime.ts";
-import { toChannelsFirst } from "../src/model/stages.ts";
+import { quantizedStorage, type Runtime } from "../src/runtime/network.ts";
+import { toChannelsFirst } from "../src/model/layout.ts";
 import { quantizeGraph } from "../src/graph/quantize.ts";
 import { readFloats } from "../src/weights/convert.ts";
 import { findComponent } from "../src/weights/folder.ts";
@@ -54,8 +54,9 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
       const bos = firstTokens(inputs["encoder_hidden_states"]!, shape);
       const build = () =>
         quantizeGraph(buildUNet(config, shape, "unet", activations), quantization, { bosImages: bos.length });
-      const unet = await runtime.load({ component: "unet", weights, storage, bos, key: "unet", build });
-      const { out_sample } = await unet.run("unet", build, inputs);
+      const graph = { key: "unet", build };
+      const unet = await runtime.load({ component: "unet", weights, storage, bos, graphs: [graph] });
+      const { out_sample } = await unet.run(graph, inputs);
       await unet.dispose();
 
       const expected = readFloats(read(file.replace(".json", ".safetensors")).get("out_sample")!, name);

@@ -3,14 +3,11 @@ import { writeCalibration } from "../mixdq/calibration/file.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { Recording } from "../mixdq/calibration/statistics.ts";
 import { setDebug } from "../base/debug.ts";
-import { createGenerator } from "../diffusion/noise.ts";
-import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
-import { readModel, type ModelDescription } from "../model/model.ts";
-import { assertFinite } from "../model/output.ts";
+import { readModel, type ModelDescription } from "../model/description.ts";
+import { denoise, type UNetObserver } from "../model/denoise.ts";
+import { ModelGraphs } from "../model/graphs.ts";
 import { checkRequest, type Settings } from "../model/request.ts";
-import { STORAGE } from "../runtime/runtime.ts";
-import { denoise, encodePrompt, type Stages } from "../model/stages.ts";
-import type { Graph } from "../graph/ops.ts";
+import type { Graph, Tensor } from "../graph/ops.ts";
 import { DEFAULT_MODEL } from "./defaults.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
@@ -54,18 +51,14 @@ export async function calibrate(args: readonly string[]): Promise<void> {
   const prompts = await readPrompts(promptFile, integer(flags, "limit"));
   const folder = text(flags, "model") ?? DEFAULT_MODEL;
   const files = hashedFiles(await diskFiles(folder));
-  const model = await readModel(files);
-  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), model);
+  const description = await readModel(files);
+  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), description);
   const bos = flags["no-bos"] !== true;
 
-  const { scale } = model.vae;
-  const shape = {
-    batch: 1,
-    height: settings.height / scale,
-    width: settings.width / scale,
-    tokens: model.textEncoders[0]!.tokenizer.length,
-  };
-  const graph = buildUNet(model.unet, shape, "unet", STORAGE[run.precision].activations);
+  const { scale } = description.vae;
+  const graphs = new ModelGraphs(description, run.precision, undefined);
+  const [height, width] = [settings.height / scale, settings.width / scale];
+  const graph = graphs.unet({ batch: 1, height, width, tokens: graphs.tokens }).build();
   const recording = new Recording(quantizableLayers(graph), { bos });
   const identity = {
     seed: settings.seed,
@@ -79,7 +72,7 @@ export async function calibrate(args: readonly string[]): Promise<void> {
   const before = await saved.restore(recording);
 
   const started = performance.now();
-  const { runtime, stages } = await loadFloatModel(model, files, run);
+  const model = await loadFloatModel(description, files, run);
   const provenance = { ...identity, modelSha256: files.digest() };
   saved.alsoWith({ modelSha256: provenance.modelSha256 });
 
@@ -90,8 +83,11 @@ export async function calibrate(args: readonly string[]): Promise<void> {
   const warnings: string[] = [];
   for (; done < prompts.length; done++) {
     let seen = 0;
-    const recorded = recordingStages(stages, graph, recording, () => bar.show(done + ++seen / reads, prompts.length));
-    await runPrompt(recorded, prompts[done]!, settings.seed + done, { settings, shape, warnings });
+    const observer = recordingObserver(graph, recording, () => bar.show(done + ++seen / reads, prompts.length));
+    const request = { ...settings, prompt: prompts[done]!, seed: settings.seed + done };
+    const text = await model.encode(request);
+    warnings.push(...text.warnings);
+    await denoise(model, text, request, { observer });
     recording.endPrompt();
     await saved.save(recording, done + 1);
   }
@@ -106,10 +102,10 @@ export async function calibrate(args: readonly string[]): Promise<void> {
     console.error(`warning: ${warnings.length - 3} more prompts are longer than the model reads.`);
   const earlier = before > 0 ? ` (${before} of them before)` : "";
   console.log(
-    `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${run.precision} on ${runtime.adapter}; ` +
+    `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${run.precision} on ${model.runtime.adapter}; ` +
       describeDuration(performance.now() - started),
   );
-  await runtime.dispose();
+  await model.dispose();
 }
 
 /** Lines that say something. Throws `invalid-input` where there is none, or no such file. */
@@ -125,63 +121,35 @@ export async function readPrompts(file: string, limit: number | undefined): Prom
   return prompts.slice(0, limit);
 }
 
-/** The first prompt's settings; the last one's seed must be one too. */
+/** The first prompt's settings, without guidance; the last one's seed must be one too. */
 export function checkSettings(
   prompts: readonly string[],
   seed: number,
   steps: number | undefined,
   model: ModelDescription,
 ): Settings {
-  const request = { prompt: prompts[0]!, ...(steps !== undefined && { numInferenceSteps: steps }) };
+  const request = {
+    prompt: prompts[0]!,
+    ...(steps !== undefined && { numInferenceSteps: steps }),
+    // A model that was distilled with its guidance is told its own scale.
+    ...(model.unet.timeCondProjDim === undefined && { guidanceScale: 0 }),
+  };
   checkRequest({ ...request, seed: seed + prompts.length - 1 }, model);
   return checkRequest({ ...request, seed }, model);
 }
 
-/** The stages, with a UNet whose inputs and tensors are recorded; `onTensor` hears of each. */
-function recordingStages(stages: Stages, graph: Graph, recording: Recording, onTensor: () => void): Stages {
-  return {
-    ...stages,
-    unet(shape, inputs, options) {
-      for (const [name, tensor] of Object.entries(graph.inputs))
-        if (recording.wants(tensor)) {
-          recording.observe(tensor, inputs[name] as Float32Array);
-          onTensor();
-        }
-      return stages.unet(shape, inputs, {
-        ...options,
-        wantsTensor: (tensor) => recording.wants(tensor),
-        onTensor(_, tensor, values) {
-          recording.observe(tensor, values);
-          onTensor();
-        },
-      });
-    },
+/** Records the UNet's inputs and tensors; `onTensor` hears of each. */
+function recordingObserver(graph: Graph, recording: Recording, onTensor: () => void): UNetObserver {
+  const observe = (tensor: Tensor, values: Float32Array): void => {
+    recording.observe(tensor, values);
+    onTensor();
   };
-}
-
-/** As `mixdq generate --seed SEED` without guidance runs it, up to the latents. */
-async function runPrompt(
-  stages: Stages,
-  prompt: string,
-  seed: number,
-  { settings, shape, warnings }: { settings: Settings; shape: UNetShape; warnings: string[] },
-): Promise<void> {
-  const { model } = stages;
-  const conditioning = await encodePrompt(stages, prompt, { signal: undefined, warnings });
-  assertFinite(conditioning.hidden, "text encoder", "fp32");
-  const noise = createGenerator(seed);
-  const { height, width } = shape;
-  const channels = model.unet.inChannels;
-  const count = channels * height * width;
-  await denoise(stages, {
-    latents: noise.randn(count),
-    shape: { channels, height, width },
-    scheduler: model.createScheduler(settings.steps),
-    conditioning: [conditioning],
-    guidanceScale: settings.guidanceScale,
-    pixels: settings,
-    noise: () => noise.randn(count),
-    onStep: () => {},
-    signal: undefined,
-  });
+  return {
+    before(inputs) {
+      for (const [name, tensor] of Object.entries(graph.inputs))
+        if (recording.wants(tensor)) observe(tensor, inputs[name] as Float32Array);
+    },
+    wantsTensor: (tensor) => recording.wants(tensor),
+    onTensor: (_, tensor, values) => observe(tensor, values),
+  };
 }

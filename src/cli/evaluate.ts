@@ -1,7 +1,7 @@
 /** `mixdq evaluate`: how good a model's pictures are, and how far quantization moves them from FP16. */
 import { readFile } from "node:fs/promises";
 import path from "node:path";
-import { readModel } from "../model/model.ts";
+import { readModel } from "../model/description.ts";
 import { configOfModel } from "../model/quantization.ts";
 import { checkRequest, type Settings } from "../model/request.ts";
 import { encodePixels } from "../api/image.ts";

@@ -1,7 +1,8 @@
 /** The float model as `mixdq calibrate` and `mixdq sensitivity` run it: to look into it. */
 import { createRuntime } from "../runtime/backend.ts";
-import { loadStages } from "../model/loading.ts";
-import type { ModelDescription } from "../model/model.ts";
+import { loadModel } from "../model/load.ts";
+import type { LoadedModel } from "../model/loaded.ts";
+import type { ModelDescription } from "../model/description.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { runFlags, text, type Flags, type RunFlags } from "./options.ts";
@@ -25,15 +26,19 @@ export function floatRunFlags(flags: Flags, does: string): RunFlags {
 }
 
 /** All of the model on the GPU, with a line about it while it loads. */
-export async function loadFloatModel(model: ModelDescription, files: ModelFiles, run: RunFlags) {
+export async function loadFloatModel(
+  description: ModelDescription,
+  files: ModelFiles,
+  run: RunFlags,
+): Promise<LoadedModel> {
   const loading = progressLine();
   const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
-  const loaded = await loadStages(model, runtime, {
+  const model = await loadModel(description, runtime, {
     files,
     precision: run.precision,
     onProgress: ({ status, loadedBytes, progress, file }) =>
       loading.show(`${status} ${progress.toFixed(0)} % ${(loadedBytes / 1e6).toFixed(1)} MB ${file ?? ""}`),
   });
   loading.end();
-  return { runtime, ...loaded };
+  return model;
 }

@@ -2,7 +2,7 @@
 import { encodePng } from "../api/image.ts";
 import { loadPipeline, type Intermediates } from "../pipeline.ts";
 import { checkRequest } from "../model/request.ts";
-import { readModel, type ModelDescription } from "../model/model.ts";
+import { readModel, type ModelDescription } from "../model/description.ts";
 import { readFloats } from "../weights/convert.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";

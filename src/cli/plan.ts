@@ -6,10 +6,10 @@ import { buildUNet } from "../diffusion/unet.ts";
 import { TILED } from "../gpu/tuner.ts";
 import { footprintOf, type Footprint } from "../model/footprint.ts";
 import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
-import type { DescribedModel } from "../model/loading.ts";
-import { readModel } from "../model/model.ts";
+import type { GraphSource } from "../model/graphs.ts";
+import { readModel } from "../model/description.ts";
 import { chooseQuantization } from "../model/quantization.ts";
-import { checkRequest } from "../model/request.ts";
+import { checkRequest, isGuided } from "../model/request.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { uniformConfig } from "../mixdq/calibration/preset.ts";
 import { diskFiles } from "../node/diskFiles.ts";
@@ -70,7 +70,7 @@ export async function plan(args: readonly string[]): Promise<void> {
 
 interface Planned {
   readonly name: string;
-  readonly model: DescribedModel;
+  readonly model: GraphSource;
   readonly precision: Precision;
   readonly config: MixdqConfig | undefined;
   readonly size: { readonly width: number; readonly height: number; readonly isGuided: boolean };
@@ -102,12 +102,12 @@ async function readPlanned(flags: Flags): Promise<Planned> {
   return { name: like, model, precision, config, size: sizeOf(checkRequest(request, defaults), model) };
 }
 
-function sizeOf(settings: ReturnType<typeof checkRequest>, { unet }: DescribedModel): Planned["size"] {
-  const { width, height, guidanceScale } = settings;
-  return { width, height, isGuided: guidanceScale > 1 && unet.timeCondProjDim === undefined };
+function sizeOf(settings: ReturnType<typeof checkRequest>, model: GraphSource): Planned["size"] {
+  const { width, height } = settings;
+  return { width, height, isGuided: isGuided(settings, model) };
 }
 
-function uniform({ unet }: DescribedModel, precision: "w8a8" | "w4a8"): MixdqConfig {
+function uniform({ unet }: GraphSource, precision: "w8a8" | "w4a8"): MixdqConfig {
   const [height, width] = unet.sampleSize;
   const graph = buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32");
   return uniformConfig(quantizableLayers(graph), precision);

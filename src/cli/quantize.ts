@@ -6,8 +6,9 @@ import { DEFAULT_WEIGHTS, presetConfig, PRESETS, rangesOf } from "../mixdq/calib
 import { setDebug } from "../base/debug.ts";
 import { buildUNet, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
 import { createRuntime } from "../runtime/backend.ts";
-import { describeParts, loadFirstToken, type Part } from "../model/loading.ts";
-import { readModel, type ModelDescription } from "../model/model.ts";
+import { ModelGraphs, type ComponentGraphs } from "../model/graphs.ts";
+import { loadFirstToken } from "../model/load.ts";
+import { readModel, type ModelDescription } from "../model/description.ts";
 import { rememberingFiles, writePack } from "../mixdq/pack/packing.ts";
 import { configOfModel } from "../model/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
@@ -72,8 +73,9 @@ export async function quantize(args: readonly string[]): Promise<void> {
   const [height, width] = unet.sampleSize;
   const shape = { batch: 1, height, width, tokens: model?.textEncoders[0]?.tokenizer.length ?? 77 };
   const config = await readQuantization(flags, source, buildUNet(unet, shape, "unet", "f32"));
-  const parts = model ? describeParts(model, "w8a8", config).parts : [unetPart(unet, shape, config)];
-  for (const { build } of parts) build(); // what contradicts itself shows before hours of work
+  const components = model ? new ModelGraphs(model, "w8a8", config).components() : [unetComponent(unet, shape, config)];
+  // What contradicts itself shows before hours of work.
+  for (const { graphs } of components) for (const graph of graphs) graph.build();
 
   const started = performance.now();
   const bos = config.bos ? [await bosState(flags, run, source, model, unet)] : [];
@@ -82,7 +84,7 @@ export async function quantize(args: readonly string[]): Promise<void> {
     writePack({
       name: nameOf(folder),
       files: source,
-      ...{ texts: files.texts, parts, config, bos, sink },
+      ...{ texts: files.texts, components, config, bos, sink },
       onProgress: (done, total) => bar.show(done / 1e6, Math.ceil(total / 1e6)),
     }),
   );
@@ -95,9 +97,9 @@ export async function quantize(args: readonly string[]): Promise<void> {
   );
 }
 
-function unetPart(unet: UNetConfig, shape: UNetShape, config: MixdqConfig): Part {
+function unetComponent(unet: UNetConfig, shape: UNetShape, config: MixdqConfig): ComponentGraphs {
   const build = (): Graph => quantizeGraph(buildUNet(unet, shape, "unet", "f16"), config);
-  return { component: "unet", storage: "f16", key: "unet", build };
+  return { component: "unet", storage: "f16", graphs: [{ key: "unet", build }] };
 }
 
 /** The configuration that the flags ask for. Throws `invalid-input` where they do not say enough. */

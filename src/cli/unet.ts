@@ -1,6 +1,6 @@
 /** `mixdq unet`: the UNet alone, from tensors in a file to a tensor in a file. */
 import { createRuntime } from "../runtime/backend.ts";
-import { quantizedStorage, STORAGE } from "../runtime/runtime.ts";
+import { quantizedStorage, STORAGE, type KeyedGraph } from "../runtime/network.ts";
 import { Config } from "../base/config.ts";
 import { MixdqError, invalidInput } from "../base/errors.ts";
 import { setDebug } from "../base/debug.ts";
@@ -8,7 +8,8 @@ import { buildUNet, readUNetConfig, type UNetConfig, type UNetShape } from "../d
 import { bosOfPack, checkFirstTokens, chooseQuantization } from "../model/quantization.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { Graph } from "../graph/ops.ts";
-import { addedEmbeddings, joined, projectTime, toChannelsFirst, toChannelsLast } from "../model/stages.ts";
+import { joined, split, toChannelsFirst, toChannelsLast } from "../model/layout.ts";
+import { addedEmbeddings, projectTime } from "../model/unet.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
@@ -62,18 +63,12 @@ export async function unet(args: readonly string[]): Promise<void> {
     const graph = buildUNet(config, shape, "unet", activations);
     return quantization ? quantizeGraph(graph, quantization, { bosImages: bos.length }) : graph;
   };
-  const component = await runtime.load({ component: "unet", weights, storage, bos, key: "unet", build });
-  const { out_sample: output } = await component.run("unet", build, inputs);
+  const graph: KeyedGraph = { key: "unet", build };
+  const network = await runtime.load({ component: "unet", weights, storage, bos, graphs: [graph] });
+  const { out_sample: output } = await network.run(graph, inputs);
   const { batch, height, width } = shape;
-  const perImage = output!.length / batch;
-  const images = Array.from({ length: batch }, (_, b) =>
-    toChannelsFirst(output!.subarray(b * perImage, (b + 1) * perImage), {
-      channels: config.outChannels,
-      height,
-      width,
-    }),
-  );
-  const data = joined(images);
+  const image = { channels: config.outChannels, height, width };
+  const data = joined(split(output!, batch).map((values) => toChannelsFirst(values, image)));
   if (!data.every(Number.isFinite))
     throw new MixdqError(
       "invalid-output",
@@ -131,10 +126,7 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
   const sample = take("sample", ["batch", config.inChannels, "height", "width"]);
   const [batch, channels, height, width] = sample.shape as [number, number, number, number];
   const states = take("encoder_hidden_states", [batch, "tokens", config.crossAttentionDim]);
-  const perImage = channels * height * width;
-  const images = Array.from({ length: batch }, (_, b) =>
-    toChannelsLast(sample.data.subarray(b * perImage, (b + 1) * perImage), { channels, height, width }),
-  );
+  const images = split(sample.data, batch).map((image) => toChannelsLast(image, { channels, height, width }));
   const stored = tensors.get("timestep");
   const scalar = stored && stored.shape.reduce((product, size) => product * size, 1) === 1;
   const timesteps = scalar ? finite(stored, "timestep") : take("timestep", [batch]).data;

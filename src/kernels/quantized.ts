@@ -157,7 +157,7 @@ export interface QuantizedLayer {
 }
 
 /** All of them, by the names of their weights. */
-export function quantizedLayers({ ops }: Graph): Map<string, QuantizedLayer> {
+export function quantizedLayers({ ops }: Pick<Graph, "ops">): Map<string, QuantizedLayer> {
   const layers = new Map<string, QuantizedLayer>();
   const add = ({ path, weight, quant }: LinearPart | Conv2dOp, gated: boolean, input: LayerInput): void => {
     if (quant) layers.set(weight.name, { path, weight, quantization: quantizationOf(quant, input), gated });

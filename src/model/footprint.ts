@@ -11,7 +11,7 @@ import { quantizedLayers, sourceWords } from "../kernels/quantized.ts";
 import { ALIGNMENT, type MemoryLimits } from "../plan/memory.ts";
 import { makePlan, tensorBytes, variantKey, type Plan } from "../plan/plan.ts";
 import type { MixdqConfig } from "../quant/config.ts";
-import { describeParts, type DescribedModel, type Part } from "./loading.ts";
+import { ModelGraphs, type ComponentGraphs, type GraphSource } from "./graphs.ts";
 
 export interface FootprintOptions {
   readonly precision: Precision;
@@ -59,25 +59,20 @@ export interface Footprint {
 }
 
 interface PlannedPart {
-  readonly part: Part;
+  readonly part: ComponentGraphs;
   readonly graph: Graph;
   readonly plan: Plan;
 }
 
 /** Throws `unsupported` where a tensor does not fit into `limits`. */
-export function footprintOf(model: DescribedModel, options: FootprintOptions): Footprint {
+export function footprintOf(model: GraphSource, options: FootprintOptions): Footprint {
   const { precision, config, width, height, isGuided, caps, limits } = options;
   const { scale } = model.vae;
   const shape = { height: height / scale, width: width / scale };
-  const tokens = model.textEncoders[0]!.tokenizer.length;
-  const described = describeParts(model, precision, config);
-  const parts: readonly Part[] = described.parts.map((part) => {
-    if (part.component === "unet")
-      return { ...part, ...described.unetGraph({ batch: isGuided ? 2 : 1, ...shape, tokens }) };
-    return part.component === "vae" ? { ...part, ...described.vaeGraph(shape.height, shape.width) } : part;
-  });
+  const graphs = new ModelGraphs(model, precision, config);
+  const parts = graphs.components({ batch: isGuided ? 2 : 1, ...shape, tokens: graphs.tokens });
   const planned = parts.map((part): PlannedPart => {
-    const graph = part.build();
+    const graph = part.graphs[0]!.build();
     return { part, graph, plan: makePlan(graph, { caps, limits, weightType: weightTypeOf(part, precision) }) };
   });
   const components = Object.fromEntries(
@@ -100,7 +95,7 @@ export function footprintOf(model: DescribedModel, options: FootprintOptions): F
 }
 
 /** fp32 reads checkpoints of 32 bits; everything else those of 16, and then `exact` storage is 16 bits too. */
-const weightTypeOf = ({ storage }: Part, precision: Precision): "f32" | "f16" =>
+const weightTypeOf = ({ storage }: ComponentGraphs, precision: Precision): "f32" | "f16" =>
   storage === "f16" || precision !== "fp32" ? "f16" : "f32";
 
 function componentFootprint({ graph, plan }: PlannedPart, precision: Precision): ComponentFootprint {

@@ -1,6 +1,9 @@
-/** From a decoder's numbers to pixels, and the guard against numbers that are none. */
+/** From a decoder's output to an image with its statistics and parameters, and the guard against NaN and infinity. */
+import { debug } from "../base/debug.ts";
 import { MixdqError } from "../base/errors.ts";
-import type { Precision } from "../base/types.ts";
+import type { EngineInfo, GenerateStats, Precision, RawImage } from "../base/types.ts";
+import type { LoadedModel } from "./loaded.ts";
+import { isGuided, type Settings } from "./request.ts";
 
 /** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
 export function assertFinite(values: ArrayLike<number>, stage: string, precision: Precision): void {
@@ -41,4 +44,66 @@ export function toRgba(
     out[4 * i + 3] = 255;
   }
   return out;
+}
+
+/** What an engine tells of itself. */
+export function describeEngine({ description, precision, runtime, weightBytes }: LoadedModel): EngineInfo {
+  return {
+    model: description.location,
+    precision,
+    backend: runtime.backend,
+    adapter: runtime.adapter,
+    features: runtime.features,
+    defaultWidth: description.defaultWidth,
+    defaultHeight: description.defaultHeight,
+    defaultSteps: description.defaultSteps,
+    latentChannels: description.unet.inChannels,
+    vaeScale: description.vae.scale,
+    weightBytes,
+  };
+}
+
+/**
+ * A picture with all that belongs to it. `image` [3, H, W], nominally -1..1; `times` in milliseconds: when the request
+ * began, when the text was encoded, the latents denoised, the picture decoded. Throws `invalid-output`.
+ */
+export function finishImage(
+  model: LoadedModel,
+  settings: Settings,
+  image: Float32Array,
+  { warnings, times }: { readonly warnings: readonly string[]; readonly times: readonly number[] },
+): RawImage {
+  const { width, height, seed } = settings;
+  const [started, encoded, denoised, decoded] = times as [number, number, number, number];
+  const stats: GenerateStats = {
+    encodeMs: encoded - started,
+    unetMs: denoised - encoded,
+    decodeMs: decoded - denoised,
+    totalMs: decoded - started,
+    steps: settings.steps,
+    weightBytes: model.weightBytes,
+    activationBytes: model.activationBytes,
+  };
+  debug(1, () => JSON.stringify(stats));
+  const data = toRgba(image, width, height, model.precision);
+  return { width, height, data, seed, stats, warnings, parameters: parametersOf(model, settings) };
+}
+
+/** What a picture was made with, as its PNG says it. */
+function parametersOf(model: LoadedModel, settings: Settings): Record<string, string> {
+  const { prompt, negativePrompt, seed, steps, guidanceScale, width, height } = settings;
+  const { description, precision, runtime } = model;
+  return {
+    prompt,
+    ...(isGuided(settings, description) && negativePrompt !== undefined && { negativePrompt }),
+    seed: String(seed),
+    steps: String(steps),
+    guidanceScale: String(guidanceScale),
+    width: String(width),
+    height: String(height),
+    scheduler: description.schedulerName,
+    model: description.location,
+    precision,
+    backend: runtime.backend,
+  };
 }

@@ -1,7 +1,7 @@
 /** What may be asked for, checked against the model before any work begins. */
 import { MixdqError } from "../base/errors.ts";
 import type { GenerateOptions } from "../base/types.ts";
-import type { ModelDescription } from "./model.ts";
+import type { ModelDescription } from "./description.ts";
 
 export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
 
@@ -49,4 +49,12 @@ export function checkRequest(
     if (!Number.isInteger(size) || size < unit || size > MAX_SIZE || size % unit !== 0)
       refuse(name, size, `a multiple of ${unit} pixels from ${unit} to ${MAX_SIZE}`);
   return { prompt, negativePrompt, seed, steps, guidanceScale, width, height };
+}
+
+/** Whether the UNet sees a negative prompt too; a model that was distilled with its guidance is only told the scale. */
+export function isGuided(
+  { guidanceScale }: Pick<Settings, "guidanceScale">,
+  { unet }: Pick<ModelDescription, "unet">,
+): boolean {
+  return guidanceScale > 1 && unet.timeCondProjDim === undefined;
 }

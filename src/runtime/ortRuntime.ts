@@ -1,15 +1,14 @@
-/** Components on onnxruntime-web, which is loaded only when one is. */
+/** Networks on onnxruntime-web, which is loaded only when one is. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { isSoftware, requestAdapter } from "../gpu/device.ts";
 import type { OrtRunner } from "../ort/session.ts";
 import type { Backend } from "../base/types.ts";
-import type { Component, LoadOptions, Runtime } from "./runtime.ts";
-import { streamCheckpoint } from "./weightStream.ts";
+import type { Inputs, KeyedGraph, LoadOptions, Network, RunOptions, Runtime } from "./network.ts";
+import { streamCheckpoint, union } from "./weightStream.ts";
 
 const NO_PACKS =
   'onnxruntime-web has no integer kernels. Use the backend "webgpu", or the model that the pack was made of.';
 
-/** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
 export class OrtRuntime implements Runtime {
   readonly backend: Exclude<Backend, "webgpu">;
   readonly adapter: string;
@@ -39,57 +38,88 @@ export class OrtRuntime implements Runtime {
     this.#fusedAttention = fusedAttention;
   }
 
-  async load(options: LoadOptions): Promise<Component> {
-    const { createOrtRunner } = await import("../ort/session.ts");
-    const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
-    const fusedAttention = this.#fusedAttention;
+  async load({ component, weights, storage, graphs, ...options }: LoadOptions): Promise<OrtNetwork> {
+    if ("parts" in weights) throw new MixdqError("unsupported", NO_PACKS);
     // Where there is no 16-bit arithmetic (WebAssembly never has it) every weight would be widened again.
-    const float = options.storage === "f16" && this.features.includes("shader-f16") ? "f16" : "f32";
-    const weights = new Map<string, { shape: readonly number[]; data: Float32Array | Uint16Array }>();
-    const graph = options.build();
+    const float = storage === "f16" && this.features.includes("shader-f16") ? "f16" : "f32";
+    const all = union(graphs);
     const names = new Map(
-      graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
+      all.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
     );
-    if ("parts" in options.weights) throw new MixdqError("unsupported", NO_PACKS);
-    for await (const { name, shape, values } of streamCheckpoint({ ...options, weights: options.weights }, graph))
-      weights.set(names.get(name)!, { shape, data: values(float) });
-    const source = (name: string): { shape: readonly number[]; data: Float32Array | Uint16Array } => {
-      const weight = weights.get(name);
-      if (!weight)
-        throw new MixdqError(
-          "invalid-model",
-          `${options.component}: config.json asks for ${name}, the weights have no such tensor. They do not belong together: take both from one model.`,
-        );
-      return weight;
-    };
-    const runners = new Map<string, OrtRunner>();
-    return {
-      keptBytes: 0,
-      weightBytes: [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0),
-      prepare() {}, // sessions hold all their weights: one at a time, when it is needed
-      async run(key, build, inputs, { signal } = {}) {
-        // WebAssembly occupies the thread: without a pause, the message that cancels a run would never be read.
-        await new Promise((resolve) => setTimeout(resolve));
-        throwIfAborted(signal);
-        let runner = runners.get(key);
-        if (!runner) {
-          runner = await createOrtRunner(build(), source, {
-            provider,
-            float,
-            ...(fusedAttention !== undefined && { fusedAttention }),
-          });
-          runners.set(key, runner);
-          throwIfAborted(signal);
-        }
-        const outputs = await runner.run(inputs);
-        throwIfAborted(signal);
-        return outputs;
-      },
-      async dispose() {
-        for (const runner of runners.values()) await runner.release();
-      },
-    };
+    const held = new Map<string, OrtWeight>();
+    for await (const { name, shape, values } of streamCheckpoint({ ...options, component, weights }, all))
+      held.set(names.get(name)!, { shape, data: values(float) });
+    const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
+    return new OrtNetwork(component, held, { provider, float, fusedAttention: this.#fusedAttention });
   }
 
   async dispose(): Promise<void> {}
+}
+
+interface OrtWeight {
+  readonly shape: readonly number[];
+  readonly data: Float32Array | Uint16Array;
+}
+
+interface OrtOptions {
+  readonly provider: "webgpu" | "wasm";
+  readonly float: "f32" | "f16";
+  readonly fusedAttention: boolean | undefined;
+}
+
+/** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
+class OrtNetwork implements Network {
+  readonly weightBytes: number;
+  readonly keptBytes = 0;
+  readonly #component: string;
+  readonly #weights: ReadonlyMap<string, OrtWeight>;
+  readonly #options: OrtOptions;
+  readonly #runners = new Map<string, OrtRunner>();
+
+  constructor(component: string, weights: ReadonlyMap<string, OrtWeight>, options: OrtOptions) {
+    this.#component = component;
+    this.#weights = weights;
+    this.#options = options;
+    this.weightBytes = [...weights.values()].reduce((sum, { data }) => sum + data.byteLength, 0);
+  }
+
+  /** Nothing: sessions hold all their weights, so there is one at a time, when it is needed. */
+  prepare(): void {}
+
+  async run(graph: KeyedGraph, inputs: Inputs, { signal }: RunOptions = {}): Promise<Record<string, Float32Array>> {
+    // WebAssembly occupies the thread: without a pause, the message that cancels a run would never be read.
+    await new Promise((resolve) => setTimeout(resolve));
+    throwIfAborted(signal);
+    const runner = this.#runners.get(graph.key) ?? (await this.#open(graph));
+    throwIfAborted(signal);
+    const outputs = await runner.run(inputs);
+    throwIfAborted(signal);
+    return outputs;
+  }
+
+  async #open({ key, build }: KeyedGraph): Promise<OrtRunner> {
+    const { createOrtRunner } = await import("../ort/session.ts");
+    const { provider, float, fusedAttention } = this.#options;
+    const runner = await createOrtRunner(build(), (name) => this.#weight(name), {
+      provider,
+      float,
+      ...(fusedAttention !== undefined && { fusedAttention }),
+    });
+    this.#runners.set(key, runner);
+    return runner;
+  }
+
+  #weight(name: string): OrtWeight {
+    const weight = this.#weights.get(name);
+    if (weight) return weight;
+    throw new MixdqError(
+      "invalid-model",
+      `${this.#component}: config.json asks for ${name}, the weights have no such tensor. They do not belong together: ` +
+        "take both from one model.",
+    );
+  }
+
+  async dispose(): Promise<void> {
+    for (const runner of this.#runners.values()) await runner.release();
+  }
 }

@@ -1,14 +1,11 @@
-/** Components on our own kernels. */
+/** Loads components onto a GPU, for our own kernels. */
 import { debug } from "../base/debug.ts";
 import { GpuContext } from "../gpu/context.ts";
 import { requestDevice } from "../gpu/device.ts";
-import { Executor } from "../gpu/executor.ts";
-import { WeightStore } from "../gpu/store.ts";
 import { chooseKernels } from "../gpu/tuner.ts";
-import type { Graph } from "../graph/ops.ts";
-import { describePlan, makePlan, type Plan } from "../plan/plan.ts";
-import type { Component, LoadOptions, Runtime, RuntimeOptions } from "./runtime.ts";
-import { streamWeights, type LoadedTensor, type LoadedWords } from "./weightStream.ts";
+import type { LoadOptions, Runtime, RuntimeOptions } from "./network.ts";
+import { WebGpuNetwork } from "./webgpuNetwork.ts";
+import { streamWeights, union, type LoadedTensor, type LoadedWords } from "./weightStream.ts";
 
 export class WebGpuRuntime implements Runtime {
   readonly backend = "webgpu";
@@ -40,16 +37,16 @@ export class WebGpuRuntime implements Runtime {
     return this.#context.arenaBytes;
   }
 
-  async load(options: LoadOptions): Promise<Component> {
-    const graph = options.build();
-    const tensors = streamWeights(options, graph);
+  async load(options: LoadOptions): Promise<WebGpuNetwork> {
+    const graphs = union(options.graphs);
+    const tensors = streamWeights(options, graphs);
     try {
       const first = await tensors.next();
       const isHalf =
         options.storage === "f16" || (first.done !== true && "isHalf" in first.value && first.value.isHalf);
-      const component = await this.#fill(options, graph, isHalf ? "f16" : "f32", first, tensors);
+      const network = await this.#fill(options, isHalf ? "f16" : "f32", first, tensors);
       // A checkpoint that mixes formats: once more, in the one that holds them all.
-      return component ?? (await this.#fill(options, graph, "f32", undefined, streamWeights(options, graph)))!;
+      return network ?? (await this.#fill(options, "f32", undefined, streamWeights(options, graphs)))!;
     } catch (error) {
       this.#context.assertAlive();
       throw error;
@@ -60,23 +57,15 @@ export class WebGpuRuntime implements Runtime {
 
   /** undefined where `weightType` cannot hold the weights exactly although they shall be exact. */
   async #fill(
-    { component, key, storage }: LoadOptions,
-    graph: Graph,
+    { component, graphs, storage }: LoadOptions,
     weightType: "f32" | "f16",
     firstTensor: IteratorResult<LoadedTensor | LoadedWords, void> | undefined,
     tensors: AsyncGenerator<LoadedTensor | LoadedWords, void, undefined>,
-  ): Promise<Component | undefined> {
-    const context = this.#context;
-    const plan = (graph: Graph): Plan => {
-      const made = makePlan(graph, { caps: context.caps, limits: context.limits, weightType, share: this.#share });
-      debug(2, () => describePlan(made));
-      return made;
-    };
-    const first = plan(graph);
-    const store = await WeightStore.create(context.device, component, first.weights);
-    const executors = new Map([[key, new Executor(context, first, store)]]);
+  ): Promise<WebGpuNetwork | undefined> {
+    const network = await WebGpuNetwork.create(this.#context, { component, graphs, weightType, share: this.#share });
+    const { store } = network;
     try {
-      const compiled = executors.get(key)!.compile();
+      const compiled = network.executor(graphs[0]!).compile();
       compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
       for (let next = firstTensor ?? (await tensors.next()); next.done !== true; next = await tensors.next()) {
         if ("words" in next.value) {
@@ -85,46 +74,18 @@ export class WebGpuRuntime implements Runtime {
         }
         const { name, shape, isHalf, values, rows } = next.value;
         if (storage === "exact" && weightType === "f16" && !isHalf) {
-          store.destroy();
+          await network.dispose();
           return undefined;
         }
         await store.accept(name, shape, values, rows);
       }
       store.assertComplete();
       await compiled;
+      return network;
     } catch (error) {
-      store.destroy();
+      await network.dispose();
       throw error;
     }
-    const executorFor = (key: string, build: () => Graph): Executor => {
-      let executor = executors.get(key);
-      if (!executor) {
-        executor = new Executor(context, plan(build()), store);
-        executors.set(key, executor);
-      }
-      return executor;
-    };
-    return {
-      weightBytes: store.bytes,
-      prepare(key, build) {
-        executorFor(key, build)
-          .compile()
-          .catch(() => {}); // run() meets the same failure, and reports it
-      },
-      run(key, build, inputs, runOptions) {
-        // What one size keeps for its next picture is not worth its memory while another size is being made.
-        for (const [other, executor] of executors) if (other !== key) executor.forget();
-        return executorFor(key, build).run(inputs, runOptions);
-      },
-      open: (key, build) => ({ executor: executorFor(key, build), store }),
-      get keptBytes() {
-        return [...executors.values()].reduce((sum, executor) => sum + executor.keptBytes, 0);
-      },
-      async dispose() {
-        for (const executor of executors.values()) executor.destroy();
-        store.destroy();
-      },
-    };
   }
 
   async dispose(): Promise<void> {

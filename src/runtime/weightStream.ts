@@ -7,7 +7,7 @@ import { toFloat16, toFloat32 } from "../weights/convert.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
 import type { PackedComponent } from "../weights/pack.ts";
 import { PACK_FORMATS } from "../weights/packManifest.ts";
-import type { LoadOptions } from "./runtime.ts";
+import type { KeyedGraph, LoadOptions } from "./network.ts";
 
 /** A tensor of the checkpoint that the graph wants. */
 export interface LoadedTensor {
@@ -51,10 +51,20 @@ function refuseUnread(component: string, name: string): false {
   );
 }
 
-/** Everything that a graph wants, in the order in which it is stored, one at a time. */
+/** What of graphs says which weights they read, and how those are stored. */
+export type Wanted = Pick<Graph, "weights" | "ops">;
+
+/** Several graphs over one component, whose weights are to be loaded together, each once. */
+export function union(graphs: readonly KeyedGraph[]): Wanted {
+  const built = graphs.map((graph) => graph.build());
+  const weights = new Map(built.flatMap(({ weights }) => weights.map((weight) => [weight.name, weight] as const)));
+  return { weights: [...weights.values()], ops: built.flatMap(({ ops }) => ops) };
+}
+
+/** Everything that `graph` wants, in the order in which it is stored, one at a time. */
 export function streamWeights(
   options: LoadOptions,
-  graph: Graph,
+  graph: Wanted,
 ): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
   const { weights } = options;
   return "parts" in weights
@@ -67,7 +77,7 @@ type From<Weights> = Pick<LoadOptions, "component" | "bos" | "signal" | "onBytes
 /** Every tensor that a graph wants, in the files' order, one at a time. */
 export async function* streamCheckpoint(
   { component, weights, bos = [], signal, onBytes }: From<ComponentWeights>,
-  graph: Graph,
+  graph: Wanted,
 ): AsyncGenerator<LoadedTensor, void, undefined> {
   const derived = new Map(graph.weights.flatMap(({ name, derivedFrom }) => (derivedFrom ? [[derivedFrom, name]] : [])));
   const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
@@ -103,7 +113,7 @@ export async function* streamCheckpoint(
 /** Every tensor of a pack, which must be what the graph wants. */
 async function* streamPack(
   { component, weights, signal, onBytes }: From<PackedComponent>,
-  graph: Graph,
+  graph: Wanted,
 ): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
   const names = new Map(graph.weights.map((weight) => [weight.name, weight]));
   const layers = quantizedLayers(graph);

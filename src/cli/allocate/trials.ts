@@ -1,7 +1,7 @@
 /** Pictures of allocations beside FP16's, as many as it takes to tell which is best: `mixdq allocate --prompts`. */
 import type { Contender, PictureScores } from "../../mixdq/allocation/choice.ts";
 import type { SamplePicture } from "../../mixdq/report/report.ts";
-import { readModel } from "../../model/model.ts";
+import { readModel } from "../../model/description.ts";
 import { checkRequest } from "../../model/request.ts";
 import { encodePixels } from "../../api/image.ts";
 import * as figures from "../../mixdq/quality/figures.ts";

@@ -3,7 +3,7 @@ import path from "node:path";
 import type { AllocateOptions } from "../../mixdq/allocation/allocate.ts";
 import { layerGroup, quantizableLayers } from "../../mixdq/calibration/layers.ts";
 import { buildUNet } from "../../diffusion/unet.ts";
-import { readModel, type ModelDescription } from "../../model/model.ts";
+import { readModel, type ModelDescription } from "../../model/description.ts";
 import { checkRequest } from "../../model/request.ts";
 import { MixdqError, invalidInput } from "../../base/errors.ts";
 import { openPack } from "../../weights/pack.ts";

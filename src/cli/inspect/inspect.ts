@@ -7,7 +7,7 @@ import { quantizableLayers } from "../../mixdq/calibration/layers.ts";
 import { elementCount, type Graph } from "../../graph/ops.ts";
 import { buildUNet } from "../../diffusion/unet.ts";
 import { buildVaeDecoder } from "../../diffusion/vae.ts";
-import { readModel } from "../../model/model.ts";
+import { readModel } from "../../model/description.ts";
 import { readMixdqConfig } from "../../quant/config.ts";
 import { buildTextEncoder } from "../../text/encoder.ts";
 import { openPack } from "../../weights/pack.ts";

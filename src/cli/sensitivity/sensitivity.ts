@@ -11,8 +11,7 @@ import type { Calibration } from "../../mixdq/calibration/file.ts";
 import { layerGroup } from "../../mixdq/calibration/layers.ts";
 import { checkCalibration } from "../../mixdq/calibration/preset.ts";
 import { setDebug } from "../../base/debug.ts";
-import { describeParts } from "../../model/loading.ts";
-import { readModel } from "../../model/model.ts";
+import { readModel } from "../../model/description.ts";
 import { Effort } from "../../mixdq/sensitivity/effort.ts";
 import { Probe, type Findings } from "../../mixdq/sensitivity/probe.ts";
 import { makeSample, type Sample } from "../../mixdq/sensitivity/samples.ts";
@@ -33,6 +32,7 @@ import { checkSettings, readPrompts } from "../calibrate.ts";
 import { DEFAULT_MODEL } from "../defaults.ts";
 import { diskFiles } from "../../node/diskFiles.ts";
 import { loadFloatModel } from "../floatModel.ts";
+import { openNetwork } from "../../runtime/webgpuNetwork.ts";
 import { hashedFiles } from "../../node/hashedFiles.ts";
 import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
 import { integer, readFlags, required, text } from "../options.ts";
@@ -55,22 +55,21 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const calibration = await readCalibrationFile(calibrationFile);
   const folder = text(flags, "model") ?? DEFAULT_MODEL;
   const files = hashedFiles(await diskFiles(folder));
-  const model = await readModel(files);
-  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), model);
+  const description = await readModel(files);
+  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), description);
   const pictures = Math.min(request.pictures, prompts.length);
 
   const started = performance.now();
-  const { runtime, stages, components } = await loadFloatModel(model, files, run);
+  const model = await loadFloatModel(description, files, run);
 
-  const { scale } = model.vae;
-  const tokens = model.textEncoders[0]!.tokenizer.length;
-  const shape = { batch: 1, height: settings.height / scale, width: settings.width / scale, tokens };
-  const { unetGraph, vaeGraph } = describeParts(model, run.precision, undefined);
-  const [unet, vae] = components.slice(-2);
-  const [part, decoder] = [unetGraph(shape), vaeGraph(shape.height, shape.width)];
-  const network = unet!.open!(part.key, part.build);
-  const { plan } = network.executor;
-  const all = sitesOf(part.build(), plan);
+  const { height, width } = model.latentShape(settings);
+  const [unet, decoder] = [
+    model.graphs.unet({ batch: 1, height, width, tokens: model.graphs.tokens }),
+    model.graphs.vae({ height, width }),
+  ];
+  const { executor, store } = openNetwork(model.unet.network, unet);
+  const { plan } = executor;
+  const all = sitesOf(unet.build(), plan);
   checkCalibration(all, calibration);
   const sites = chooseSites(all, request);
   const evaluations = sites.flatMap(({ path }) => evaluationsOf(path, request.candidates));
@@ -102,7 +101,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const todo = sites.filter((site) => pending(site).length > 0);
 
   const wantsPicture = ({ path }: Site): boolean => request.ssim === "all" || layerGroup(path) === "content";
-  const decoding = vae!.open!(decoder.key, decoder.build).executor.plan;
+  const decoding = openNetwork(model.vae.network, decoder).executor.plan;
   const effort = new Effort(plan, decoding, pictures / prompts.length);
   const costOf = (site: Site): number => effort.of(site, wantsPicture(site));
   const total = sites.reduce(
@@ -115,13 +114,13 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const bar = progressBar("sensitivity", "evaluations");
   const show = (): void => bar.show(done, evaluations.length, 1 - left / total);
 
-  const options = { stages, executor: network.executor, shape, settings, precision: run.precision };
+  const options = { model, executor, settings };
   const samples: Sample[] = [];
   if (todo.length > 0)
     for (const [i, prompt] of prompts.entries()) samples.push(await makeSample(prompt, i, i < pictures, options));
   const weightOf = await readWeights(files, todo, run.precision);
   const { rangeRule, weights } = request;
-  const probe = new Probe({ ...options, network, samples, calibration, rangeRule, weights, weightOf });
+  const probe = new Probe({ ...options, store, samples, calibration, rangeRule, weights, weightOf });
   show();
   for (const site of todo)
     for await (const { evaluation, findings } of probe.measure(site, pending(site), wantsPicture(site))) {
@@ -142,10 +141,10 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const share = shares.reduce((sum, value) => sum + value, 0) / shares.length;
   console.log(
     `${out}: ${layers.size} layers, ${evaluations.length} evaluations${earlier} of ${prompts.length} sample(s), ` +
-      `${run.precision} on ${runtime.adapter}; ${describeDuration(performance.now() - started)}` +
+      `${run.precision} on ${model.runtime.adapter}; ${describeDuration(performance.now() - started)}` +
       (shares.length > 0 ? `, ${Math.round(100 * share)} % of the UNet run for each` : ""),
   );
-  await runtime.dispose();
+  await model.dispose();
 }
 
 /** The prompts to use. Throws `invalid-input` where there are fewer. */

@@ -18,8 +18,8 @@ import type { ModelFiles } from "../../weights/files.ts";
 import { findComponent } from "../../weights/folder.ts";
 import { PACK_FORMATS, type PackManifest } from "../../weights/packManifest.ts";
 import { PackWriter, type PackSink } from "../../weights/packWriter.ts";
-import type { Part } from "../../model/loading.ts";
-import { ROWS_TOGETHER, streamCheckpoint, type LoadedTensor } from "../../runtime/weightStream.ts";
+import type { ComponentGraphs } from "../../model/graphs.ts";
+import { ROWS_TOGETHER, streamCheckpoint, union, type LoadedTensor } from "../../runtime/weightStream.ts";
 
 export interface PackOptions {
   /** The model's name, for people. */
@@ -28,7 +28,7 @@ export interface PackOptions {
   /** What to read of them besides weights, by path: configs and tokenizers. */
   readonly texts: ReadonlyMap<string, string>;
   /** In the order in which they are loaded; the UNet's graph is the quantized one. */
-  readonly parts: readonly Part[];
+  readonly components: readonly ComponentGraphs[];
   readonly config: MixdqConfig;
   /** The text state of the BOS token, where the configuration wants a cache. */
   readonly bos: readonly Float32Array[];
@@ -49,9 +49,9 @@ const CHUNK_WEIGHTS = 2 ** 22;
 
 /** Throws `invalid-model` and what reading the model throws; what the sink has written by then is no pack. */
 export async function writePack(options: PackOptions): Promise<PackManifest> {
-  const { name, files, texts, parts, config, bos, sink, shardBytes, signal, onProgress } = options;
+  const { name, files, texts, components, config, bos, sink, shardBytes, signal, onProgress } = options;
   const found = await Promise.all(
-    parts.map(({ component }) => findComponent(files, component, { precision: "fp16", signal })),
+    components.map(({ component }) => findComponent(files, component, { precision: "fp16", signal })),
   );
   const total = found.reduce((sum, { bytes }) => sum + bytes, 0);
   const writer = new PackWriter(sink, shardBytes);
@@ -60,11 +60,11 @@ export async function writePack(options: PackOptions): Promise<PackManifest> {
   await writer.file(CONFIG, writeMixdqConfig(config));
   const licence = await copyLicence(files, writer, signal);
   let before = 0;
-  for (const [i, part] of parts.entries()) {
-    await writer.component(part.component);
+  for (const [i, component] of components.entries()) {
+    await writer.component(component.component);
     const weights = found[i]!;
     const onBytes = (loaded: number): void => onProgress?.(before + loaded, total);
-    await packComponent(part, { ...part, weights, bos, signal, onBytes }, writer);
+    await packComponent(component, { ...component, weights, bos, signal, onBytes }, writer);
     before += weights.bytes;
   }
   return writer.finish({ model: name, config: CONFIG, licence, bos });
@@ -98,11 +98,11 @@ export function rememberingFiles(files: ModelFiles): ModelFiles & { readonly tex
 }
 
 async function packComponent(
-  { component, storage, build }: Part,
+  { component, storage, graphs }: ComponentGraphs,
   source: Parameters<typeof streamCheckpoint>[0],
   writer: PackWriter,
 ): Promise<void> {
-  const graph = build();
+  const graph = union(graphs);
   const layers = quantizedLayers(graph);
   // Under the name that the graph gives it, whatever the checkpoint does.
   const names = new Map(

@@ -8,8 +8,8 @@
  */
 import type { Calibration, LayerRanges, RangeRule } from "../calibration/file.ts";
 import { rangesOf } from "../calibration/preset.ts";
-import type { OpenNetwork } from "../../runtime/runtime.ts";
-import { toChannelsFirst } from "../../model/stages.ts";
+import { toChannelsFirst } from "../../model/layout.ts";
+import type { WeightStore } from "../../gpu/store.ts";
 import type { Tensor } from "../../graph/ops.ts";
 import { ssim } from "../quality/ssim.ts";
 import { activationQuant } from "../../quant/activations.ts";
@@ -31,7 +31,8 @@ export interface Findings {
 }
 
 export interface ProbeOptions extends SampleOptions {
-  readonly network: OpenNetwork;
+  /** Where the UNet's weights lie. */
+  readonly store: WeightStore;
   readonly samples: readonly Sample[];
   readonly calibration: Calibration;
   readonly rangeRule: RangeRule;
@@ -51,7 +52,7 @@ export class Probe {
   constructor(options: ProbeOptions) {
     this.#options = options;
     this.#ranges = rangesOf(options.calibration, options.rangeRule);
-    this.#output = options.network.executor.plan.outputs["out_sample"]!;
+    this.#output = options.executor.plan.outputs["out_sample"]!;
   }
 
   /**
@@ -86,13 +87,12 @@ export class Probe {
 
   async #upload(site: Site, values: Float32Array): Promise<void> {
     const { name, shape } = site.weight;
-    await this.#options.network.store.accept(name, shape, (dtype) => (dtype === "f16" ? toHalf(values) : values));
+    await this.#options.store.accept(name, shape, (dtype) => (dtype === "f16" ? toHalf(values) : values));
   }
 
   /** Brings every sample to just before the layer's op. */
   async #moveTo(site: Site): Promise<void> {
-    const { samples, network, signal } = this.#options;
-    const { executor } = network;
+    const { samples, executor, signal } = this.#options;
     const needsBefore = !site.isAlone || this.#keepsFirst(site);
     if (site.from === this.#from && (this.#before || !needsBefore)) return;
     if (site.from < this.#from) throw new Error(`${site.path}: layers must come in the order of the plan`);
@@ -118,8 +118,8 @@ export class Probe {
   }
 
   async #evaluate(site: Site, evaluation: Evaluation, wantsPicture: boolean): Promise<Findings> {
-    const { samples, shape } = this.#options;
-    const latentShape = { channels: this.#output.shape[3], height: shape.height, width: shape.width };
+    const { samples, model, settings } = this.#options;
+    const latentShape = { ...model.latentShape(settings), channels: this.#output.shape[3] };
     const [output, x0] = [new SignalToNoise(), new SignalToNoise()];
     const where = `${site.path}, ${evaluation.side}s in ${evaluation.bits} bits`;
     let similarity = 0;
@@ -142,8 +142,7 @@ export class Probe {
 
   /** The UNet's output with the layer disturbed, channels-last. Weights have been uploaded already. */
   async #run(site: Site, { side, bits }: Evaluation, i: number): Promise<Float32Array> {
-    const { samples, network, signal } = this.#options;
-    const { executor } = network;
+    const { samples, executor, signal } = this.#options;
     const { from, to, op } = site;
     const keepsFirst = this.#keepsFirst(site);
     await executor.restore(samples[i]!.snapshot);
@@ -165,7 +164,7 @@ export class Probe {
 
   /** Overwrites the layer's input; returns what was there. */
   async #disturbInputs(site: Site, bits: number): Promise<{ tensor: Tensor; values: Float32Array }[]> {
-    const { executor } = this.#options.network;
+    const { executor } = this.#options;
     const { act, act2 } = this.#ranges.get(site.path)!;
     const inputs = [
       { tensor: site.input, range: act },

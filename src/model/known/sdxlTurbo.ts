@@ -6,7 +6,7 @@
 import { Config } from "../../base/config.ts";
 import { readUNetConfig } from "../../diffusion/unet.ts";
 import { readVaeConfig } from "../../diffusion/vae.ts";
-import type { DescribedModel } from "../loading.ts";
+import type { GraphSource } from "../graphs.ts";
 
 /** unet/config.json of SDXL and SDXL-Turbo (the same UNet). */
 export const SDXL_TURBO_UNET = {
@@ -87,7 +87,7 @@ export const SDXL_TURBO_VAE = {
 } as const;
 
 /** SDXL-Turbo as far as its graphs need it; 77 tokens a prompt. */
-export function describeSdxlTurbo(): DescribedModel {
+export function describeSdxlTurbo(): GraphSource {
   const encoder = (component: string, config: object) => ({
     component,
     config: new Config(`${component}/config.json`, config),

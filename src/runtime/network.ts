@@ -1,31 +1,36 @@
-/** What runs a model's parts, whichever way: a runtime loads components, a component runs graphs over its weights. */
-import type { Executor, Inputs, RunOptions } from "../gpu/executor.ts";
-import type { WeightStore } from "../gpu/store.ts";
+/**
+ * What runs a model, whichever way: a runtime loads a component's weights as a network, a network runs any of the
+ * component's graphs over them.
+ */
+import type { Inputs, RunOptions } from "../gpu/executor.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
 import type { PackedComponent } from "../weights/pack.ts";
 
-export type { RunOptions } from "../gpu/executor.ts";
+export type { Inputs, RunOptions } from "../gpu/executor.ts";
 
-/** One part of a model: its weights, and graphs over them for as many shapes as are asked for. */
-export interface Component {
+/** A graph over a network's weights, for one shape. Equal keys, equal graphs. */
+export interface KeyedGraph {
+  readonly key: string;
+  build(): Graph;
+}
+
+/** The weights of a component (`unet`, `vae`, a text encoder), once, and whatever graphs run over them. */
+export interface Network {
+  /** Of the weights, in GPU memory (in main memory where onnxruntime-web runs). */
   readonly weightBytes: number;
   /** Activation memory that outlives a run: keys and values of the text. */
   readonly keptBytes: number;
-  /** Plans and begins to compile what `run` with this key will need. Throws what cannot run on the device, at once. */
-  prepare(key: string, build: () => Graph): void;
-  /** `key` names the shape: the same key, the same graph. */
-  run(key: string, build: () => Graph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
-  /** What runs it, for who runs it in pieces or changes its weights; only our own kernels can. */
-  open?(key: string, build: () => Graph): OpenNetwork;
+  /** Plans and begins to compile what `run` will need. Throws what cannot run on the device, at once. */
+  prepare(graph: KeyedGraph): void;
+  /**
+   * Inputs and outputs by the graph's names, channels-last, f32 (ids u32). Throws `aborted`, `out-of-memory`,
+   * `device-lost`.
+   */
+  run(graph: KeyedGraph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
   dispose(): Promise<void>;
-}
-
-export interface OpenNetwork {
-  readonly executor: Executor;
-  readonly store: WeightStore;
 }
 
 export interface LoadOptions {
@@ -37,8 +42,8 @@ export interface LoadOptions {
    * them, else 32.
    */
   readonly storage: "f16" | "exact";
-  readonly key: string;
-  readonly build: () => Graph;
+  /** Their weights together are loaded; the first is compiled meanwhile. */
+  readonly graphs: readonly KeyedGraph[];
   /** What weights derived for the BOS token are computed from: the text state of the first token of each image. */
   readonly bos?: readonly Float32Array[] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -52,7 +57,7 @@ export interface Runtime {
   readonly features: readonly string[];
   /** Bytes of activation memory. */
   readonly activationBytes: number;
-  load(options: LoadOptions): Promise<Component>;
+  load(options: LoadOptions): Promise<Network>;
   dispose(): Promise<void>;
 }
 

@@ -1,0 +1,96 @@
+/** One encoded request and one seed become latents. */
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
+import { createGenerator } from "../diffusion/noise.ts";
+import type { Inputs, RunOptions } from "../runtime/network.ts";
+import { joined, sizeOf } from "./layout.ts";
+import type { LoadedModel } from "./loaded.ts";
+import { assertFinite } from "./output.ts";
+import type { Settings } from "./request.ts";
+import type { EncodedText } from "./text.ts";
+
+/** Looks into the UNet's runs. */
+export interface UNetObserver extends Pick<RunOptions, "onTensor" | "wantsTensor"> {
+  /** Before step `step` (from 0): what the network is about to read, channels-last. */
+  before?(inputs: Inputs, step: number): void;
+  /** After it and before anything else runs: the sample that went into the step, and the prediction without guidance, [C, H, W] each. */
+  after?(step: number, state: { inputs: Inputs; sample: Float32Array; prediction: Float32Array }): Promise<void>;
+}
+
+export interface DenoiseOptions {
+  /** Start noise of unit variance instead of the seed's, [C, h, w]; the seed then makes only the noise between steps. */
+  readonly latents?: Float32Array | undefined;
+  /** Step `step` (from 1) of `steps` begins. */
+  readonly onStep?: ((step: number, steps: number) => void) | undefined;
+  readonly observer?: UNetObserver | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Denoised {
+  /** The start noise, unit variance, [C, h, w]. */
+  readonly latents: Float32Array;
+  readonly finalLatents: Float32Array;
+  /** The first step's predictions of all images, before guidance. */
+  readonly unetOut: Float32Array;
+}
+
+/** Throws `invalid-input` for latents that do not fit, `invalid-output`, and as `Network.run`. */
+export async function denoise(
+  model: LoadedModel,
+  text: EncodedText,
+  settings: Settings,
+  { latents: given, onStep, observer, signal }: DenoiseOptions = {},
+): Promise<Denoised> {
+  const { guidanceScale, seed, steps } = settings;
+  const shape = model.latentShape(settings);
+  const count = sizeOf(shape);
+  const generator = createGenerator(seed);
+  const latents = given ?? generator.randn(count);
+  if (given) checkStartLatents(given, shape, settings);
+  const scheduler = model.createScheduler(steps);
+  const context = model.unet.context(text, { latents: shape, pixels: settings, guidanceScale });
+
+  let sample = latents.map((value) => Math.fround(value * scheduler.initNoiseSigma));
+  let unetOut: Float32Array | undefined;
+  for (const [i, timestep] of scheduler.timesteps.entries()) {
+    throwIfAborted(signal);
+    onStep?.(i + 1, steps);
+    const input = scheduler.scaleModelInput(sample, i);
+    const inputs = observer && model.unet.inputs(input, timestep, context);
+    if (inputs) observer.before?.(inputs, i);
+    const predictions = await model.unet.run(input, timestep, context, { ...observing(observer), signal });
+    if (inputs) await observer.after?.(i, { inputs, sample, prediction: predictions.at(-1)! });
+    unetOut ??= joined(predictions);
+    const prediction = guided(predictions, guidanceScale);
+    sample = Float32Array.from(scheduler.step(prediction, i, sample, () => generator.randn(count)).prev);
+  }
+  assertFinite(sample, "UNet", model.precision);
+  return { latents, finalLatents: sample, unetOut: unetOut! };
+}
+
+const observing = (observer: UNetObserver | undefined): RunOptions =>
+  observer?.onTensor ? { onTensor: observer.onTensor, wantsTensor: observer.wantsTensor } : {};
+
+/** Classifier-free guidance of [negative, positive]; a single prediction as it is. */
+function guided([first, positive]: readonly Float32Array[], scale: number): Float32Array {
+  return positive ? first!.map((negative, i) => negative + scale * (positive[i]! - negative)) : first!;
+}
+
+function checkStartLatents(
+  latents: Float32Array,
+  shape: { readonly channels: number; readonly height: number; readonly width: number },
+  { width, height }: Settings,
+): void {
+  const count = sizeOf(shape);
+  if (latents.length !== count)
+    throw new MixdqError(
+      "invalid-input",
+      `The start latents have ${latents.length} values, ${width}x${height} pixels need [1, ${shape.channels}, ` +
+        `${shape.height}, ${shape.width}] = ${count}.`,
+    );
+  const broken = latents.findIndex((value) => !Number.isFinite(value));
+  if (broken >= 0)
+    throw new MixdqError(
+      "invalid-input",
+      `The start latents hold ${latents[broken]} at ${broken}, expected finite numbers of unit variance. Make them again.`,
+    );
+}

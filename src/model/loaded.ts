@@ -1,0 +1,109 @@
+/** A loaded model: its networks and its scheduler, as fields with methods in diffusers' words. */
+import type { Precision } from "../base/types.ts";
+import type { SchedulerFactory } from "../diffusion/scheduler.ts";
+import type { Network, Runtime } from "../runtime/network.ts";
+import type { ModelDescription } from "./description.ts";
+import type { ModelGraphs } from "./graphs.ts";
+import type { ImageShape } from "./layout.ts";
+import { assertFinite } from "./output.ts";
+import { isGuided, type Settings } from "./request.ts";
+import { encodedText, encodePrompt, LoadedTextEncoder, zeros, type EncodedText } from "./text.ts";
+import { LoadedUNet } from "./unet.ts";
+import { LoadedVae } from "./vae.ts";
+
+export interface LoadedNetworks {
+  /** One for each text encoder. */
+  readonly text: readonly Network[];
+  readonly unet: Network;
+  readonly vae: Network;
+}
+
+export class LoadedModel {
+  readonly description: ModelDescription;
+  readonly precision: Precision;
+  readonly runtime: Runtime;
+  readonly graphs: ModelGraphs;
+  readonly textEncoders: readonly LoadedTextEncoder[];
+  readonly unet: LoadedUNet;
+  readonly vae: LoadedVae;
+  readonly createScheduler: SchedulerFactory;
+  readonly #networks: readonly Network[];
+  /** The text of the last request: the same prompt with another seed is not encoded again. */
+  #text: { readonly key: string; readonly encoded: EncodedText } | undefined;
+
+  /** `bos`: the text state of the first token that the UNet's cache was computed from. */
+  constructor(
+    description: ModelDescription,
+    precision: Precision,
+    runtime: Runtime,
+    graphs: ModelGraphs,
+    { text, unet, vae }: LoadedNetworks,
+    bos: readonly Float32Array[] | undefined,
+  ) {
+    this.description = description;
+    this.precision = precision;
+    this.runtime = runtime;
+    this.graphs = graphs;
+    this.textEncoders = description.textEncoders.map(
+      (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]!),
+    );
+    this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
+    // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).
+    this.vae = new LoadedVae(description.vae, graphs, vae, description.unet.addition !== undefined);
+    this.createScheduler = description.createScheduler;
+    this.#networks = [...text, unet, vae];
+  }
+
+  /** Of all networks. */
+  get weightBytes(): number {
+    return this.#networks.reduce((sum, { weightBytes }) => sum + weightBytes, 0);
+  }
+
+  /** Activation memory that is held now: what all networks share, and what each keeps for its next run. */
+  get activationBytes(): number {
+    return this.runtime.activationBytes + this.#networks.reduce((sum, { keptBytes }) => sum + keptBytes, 0);
+  }
+
+  /** The latents of a picture. */
+  latentShape({ width, height }: Pick<Settings, "width" | "height">): ImageShape {
+    const { scale } = this.vae.config;
+    return { channels: this.unet.config.inChannels, height: height / scale, width: width / scale };
+  }
+
+  /** Plans and begins to compile what a picture will need. Throws `unsupported` where the device cannot hold it. */
+  prepare(settings: Settings): void {
+    const { height, width } = this.latentShape(settings);
+    const batch = isGuided(settings, this.description) ? 2 : 1;
+    this.unet.network.prepare(this.graphs.unet({ batch, height, width, tokens: this.graphs.tokens }));
+    this.vae.network.prepare(this.graphs.vae({ height, width }));
+  }
+
+  /** The texts of a request, or those of the last one where they are the same. Throws `invalid-output`. */
+  async encode(settings: Settings, signal?: AbortSignal): Promise<EncodedText> {
+    const { prompt, negativePrompt } = settings;
+    const guided = isGuided(settings, this.description);
+    const key = JSON.stringify([prompt, guided, negativePrompt]);
+    if (this.#text?.key === key) return this.#text.encoded;
+    const warnings: string[] = [];
+    const encode = (text: string) => encodePrompt(this.textEncoders, this.description, text, { signal, warnings });
+    const positive = await encode(prompt);
+    const conditioning = [positive];
+    if (guided)
+      conditioning.unshift(
+        negativePrompt === undefined && this.description.zerosForNoNegative
+          ? zeros(positive)
+          : await encode(negativePrompt ?? ""),
+      );
+    for (const { hidden, pooled } of conditioning)
+      for (const values of [hidden, pooled ?? []]) assertFinite(values, "text encoder", this.precision);
+    const encoded = encodedText(conditioning, warnings);
+    this.#text = { key, encoded };
+    return encoded;
+  }
+
+  /** Gives back all that is on the device, and the device. */
+  async dispose(): Promise<void> {
+    for (const network of this.#networks) await network.dispose();
+    await this.runtime.dispose();
+  }
+}
