@@ -5,13 +5,19 @@
 // q [B, TQ, QS], k [B, TK, KS], v [B, TK, VS] hold the heads' channels from quads QO, KO, VO on; y [B, TQ, HEADS D].
 
 #import attention
+#import grid
 
 @compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let head = id.x % HEADS;
-  let image = id.z;
-  let row = id.y;
-  if (id.x >= HEADS || row >= TQ) { return; }
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+) {
+  let place = place_of(group, groups, (HEADS + 7u) / 8u, (TQ + 7u) / 8u);
+  let image = place.z;
+  let head = place.x * 8u + local.x;
+  let row = place.y * 8u + local.y;
+  if (image >= BATCH || head >= HEADS || row >= TQ) { return; }
 
   var query: array<vec4<f32>, D4>;
   var sum: array<vec4<f32>, D4>;

@@ -6,6 +6,7 @@
 // q [B, TQ, QS], k [B, TK, KS], v [B, TK, VS] hold the heads' channels from quads QO, KO, VO on; y [B, TQ, HEADS D].
 
 #import attention
+#import grid
 
 const ROWS = 32u;
 const CHUNK = 8u; // quads of the head staged at a time
@@ -18,11 +19,17 @@ var<workgroup> weights: array<f32, 1056>; // [row of 32][key of 32, padded to 33
 var<workgroup> partial: array<f32, 256>; // [column group of 8][row of 32]
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let head = group.y / PARTS;
-  let part = group.y % PARTS * DV4;
-  let image = group.z;
-  let row_first = group.x * ROWS;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let place = place_of(group, groups, (TQ + ROWS - 1u) / ROWS, HEADS * PARTS);
+  let image = place.z;
+  if (image >= BATCH) { return; }
+  let head = place.y / PARTS;
+  let part = place.y % PARTS * DV4;
+  let row_first = place.x * ROWS;
   let tr = local / 8u; // rows tr, tr + 8, tr + 16, tr + 24
   let tc = local % 8u; // keys tc, tc + 8, tc + 16, tc + 24, and quad tc of each chunk of the values
 

@@ -2,6 +2,7 @@
 // x [B, TOKENS, C], index [B], y [B, C].
 
 #import storage
+#import grid
 
 @group(0) @binding(0) var<storage, read> x: array<in4>;
 @group(0) @binding(1) var<storage, read> index: array<u32>;
@@ -12,9 +13,14 @@ override TOKENS: u32;
 override C4: u32;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let b = id.x / C4;
-  let c = id.x % C4;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let i = number_of(group, groups) * 64u + local;
+  let b = i / C4;
+  let c = i % C4;
   if (b >= BATCH) { return; }
   y[b * C4 + c] = store_out(load_in(x[(b * TOKENS + min(index[b], TOKENS - 1u)) * C4 + c]));
 }

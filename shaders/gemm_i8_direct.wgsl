@@ -4,6 +4,7 @@
 #import gemm_i8
 #import gemm_i8_numbers
 #import gemm_finish
+#import grid
 
 struct Sums { r0: vec4<i32>, r1: vec4<i32>, r2: vec4<i32>, r3: vec4<i32> }
 struct Numbers { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
@@ -27,10 +28,15 @@ fn flush(t: ptr<function, Numbers>, s: Sums, xsum: vec4<i32>, segment: u32, row4
 }
 
 @compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let n4 = id.x;
-  let m = id.y * 4u;
-  if (n4 >= N4 || m >= ROWS) { return; }
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_id) local: vec3<u32>,
+) {
+  let place = place_of(group, groups, (N4 + 7u) / 8u, (ROWS + 31u) / 32u);
+  let n4 = place.x * 8u + local.x;
+  let m = (place.y * 8u + local.y) * 4u;
+  if (place.z > 0u || n4 >= N4 || m >= ROWS) { return; }
   let last = ROWS - 1u;
   let m1 = min(m + 1u, last);
   let m2 = min(m + 2u, last);

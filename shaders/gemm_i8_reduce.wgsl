@@ -3,6 +3,7 @@
 
 #import gemm_i8_numbers
 #import gemm_finish
+#import grid
 
 @group(0) @binding(9) var<storage, read> sums: array<vec4<i32>>; // [slice][ROWS][rows of w, by fours]
 @group(0) @binding(10) var<storage, read> x_sums: array<i32>; // [slice][ROWS]
@@ -13,7 +14,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
 ) {
-  let i = (group.y * groups.x + group.x) * 64u + local;
+  let i = number_of(group, groups) * 64u + local;
   let m = i / N4;
   let n4 = i % N4;
   if (m >= ROWS) { return; }

@@ -3,10 +3,11 @@
 // channels) of both operands as int8, so weights are unpacked once per workgroup: 48 words are read from workgroup
 // memory for 128 packed dot products.
 //
-// With SLICES, every slice of the inner dimension has workgroups of its own (z), which leave their int32 sums to
+// With SLICES, every slice of the inner dimension has workgroups of its own, which leave their int32 sums to
 // gemm_i8_reduce: enough workgroups for a small product, and the same integers whatever the order.
 
 #import gemm_i8
+#import grid
 #ifdef SLICES
 #else
 #import gemm_i8_numbers
@@ -37,9 +38,11 @@ fn weight_row(first: u32, column: u32) -> u32 {
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let m_first = group.x * BM;
-  let n_first = group.y * BN;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
   let tm = local / (BN / 8u);
   let tn = local % (BN / 8u);
 #ifdef GEGLU
@@ -47,6 +50,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
   let weight_rows = N4 * 4u;
 #endif
+  let place = place_of(group, groups, (ROWS + BM - 1u) / BM, (weight_rows + BN - 1u) / BN);
+#ifdef SLICES
+  if (place.z >= SLICES) { return; }
+#else
+  if (place.z > 0u) { return; }
+#endif
+  let m_first = place.x * BM;
+  let n_first = place.y * BN;
 
 #ifdef CONV
   var windows: array<Window, BE * BM / THREADS>;
@@ -66,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
 #ifdef SLICES
     let per_slice = (steps + SLICES - 1u) / SLICES;
-    let step_first = group.z * per_slice;
+    let step_first = place.z * per_slice;
     let step_end = min(step_first + per_slice, steps);
 #else
     let step_first = 0u;
@@ -119,7 +130,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = 0u; i < 4u; i++) {
       let m = m_first + i * (BM / 4u) + tm;
       if (m < ROWS) {
-        let first = (group.z * ROWS + m) * (weight_rows / 4u);
+        let first = (place.z * ROWS + m) * (weight_rows / 4u);
 #ifdef GEGLU
         let row4 = n_first / 4u + tn * 2u;
         if (row4 < weight_rows / 4u) {
@@ -133,8 +144,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
       }
     }
-    if (group.y == 0u && local < BM && m_first + local < ROWS) {
-      x_sums[group.z * ROWS + m_first + local] = atomicLoad(&row_sums[local]);
+    if (place.y == 0u && local < BM && m_first + local < ROWS) {
+      x_sums[place.z * ROWS + m_first + local] = atomicLoad(&row_sums[local]);
     }
 #else
     for (var i = 0u; i < 4u; i++) {

@@ -9,6 +9,7 @@
 
 #import gemm_operands
 #import gemm_finish
+#import grid
 
 const THREADS = BM / 4u * (BN / 8u);
 const HALF = BN / 2u;
@@ -28,9 +29,11 @@ fn weight_row(first: u32, column: u32) -> u32 {
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let m_first = group.x * BM;
-  let n_first = group.y * BN;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
   let tm = local / (BN / 8u);
   let tn = local % (BN / 8u);
 #ifdef GEGLU
@@ -38,6 +41,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #else
   let weight_rows = N4 * 4u;
 #endif
+  let place = place_of(group, groups, (ROWS + BM - 1u) / BM, (weight_rows + BN - 1u) / BN);
+  if (place.z > 0u) { return; }
+  let m_first = place.x * BM;
+  let n_first = place.y * BN;
 
   // The pixels this invocation stages stay the same throughout.
 #ifdef CONV

@@ -6,6 +6,7 @@
 #import storage
 #import activation
 #import group_norm
+#import grid
 
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;
@@ -18,10 +19,16 @@ override EPS: f32;
 var<workgroup> merged: array<vec2<f32>, MAX_GROUPS>;
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let image = id.z;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
   let quads = C4 + S4;
-  let quad_first = id.y * SLAB4;
+  let place = place_of(group, groups, (PIXELS + APPLY_RUN - 1u) / APPLY_RUN, (quads + SLAB4 - 1u) / SLAB4);
+  let image = place.z;
+  if (image >= BATCH) { return; }
+  let quad_first = place.y * SLAB4;
   let quad_count = min(SLAB4, quads - quad_first);
   let group_first = quad_first * 4u / SIZE;
   let group_count = ((quad_first + quad_count) * 4u - 1u) / SIZE - group_first + 1u;
@@ -43,7 +50,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
   }
   workgroupBarrier();
 
-  let pixel_first = id.x * APPLY_RUN;
+  let pixel_first = place.x * APPLY_RUN;
   let items = min(APPLY_RUN, PIXELS - pixel_first) * quad_count;
   for (var i = local; i < items; i += THREADS) {
     let quad = quad_first + i % quad_count;

@@ -7,14 +7,21 @@
 #import storage
 #import reduce
 #import group_norm
+#import grid
 
 @group(0) @binding(5) var<storage, read_write> stats: array<vec2<f32>>;
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let group = id.y;
-  let image = id.z;
-  let pixel_first = id.x * RUN;
+fn main(
+  @builtin(workgroup_id) id: vec3<u32>,
+  @builtin(num_workgroups) ids: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let place = place_of(id, ids, RUNS, GROUPS);
+  let group = place.y;
+  let image = place.z;
+  if (image >= BATCH) { return; }
+  let pixel_first = place.x * RUN;
   let pixel_count = min(RUN, PIXELS - pixel_first);
   let quad_first = group * SIZE / 4u;
   let quad_count = ((group + 1u) * SIZE - 1u) / 4u - quad_first + 1u;
@@ -34,5 +41,5 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(local_invocation_index) l
     part += dot(d * d, lanes_of(group, quad));
   }
   let m2 = sum_over_workgroup(vec2<f32>(part, 0.0), local).x;
-  if (local == 0u) { stats[(image * GROUPS + group) * RUNS + id.x] = vec2<f32>(mean, m2); }
+  if (local == 0u) { stats[(image * GROUPS + group) * RUNS + place.x] = vec2<f32>(mean, m2); }
 }

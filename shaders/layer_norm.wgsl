@@ -4,6 +4,7 @@
 
 #import storage
 #import reduce
+#import grid
 
 @group(0) @binding(0) var<storage, read> x: array<in4>;
 @group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
@@ -20,7 +21,7 @@ fn main(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) local: u32,
 ) {
-  let row = group.x + group.y * groups.x;
+  let row = number_of(group, groups);
   if (row >= ROWS) { return; }
   let first = row * C4;
   var part = vec4<f32>();

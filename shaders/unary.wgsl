@@ -3,6 +3,7 @@
 
 #import storage
 #import activation
+#import grid
 
 @group(0) @binding(0) var<storage, read> x: array<in4>;
 @group(0) @binding(1) var<storage, read_write> y: array<out4>;
@@ -12,8 +13,12 @@ override SCALE: f32 = 1.0;
 override SHIFT: f32 = 0.0;
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-  let i = (group.y * groups.x + group.x) * 64u + local;
+fn main(
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(num_workgroups) groups: vec3<u32>,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let i = number_of(group, groups) * 64u + local;
   if (i >= QUADS) { return; }
   var v = load_in(x[i]);
 #ifdef SOFT_CLAMP

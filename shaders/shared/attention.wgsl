@@ -7,6 +7,7 @@
 @group(0) @binding(2) var<storage, read> v: array<in4>;
 @group(0) @binding(3) var<storage, read_write> y: array<out4>;
 
+override BATCH: u32; // images
 override TQ: u32; // queries per image
 override TK: u32; // keys per image
 override HEADS: u32;

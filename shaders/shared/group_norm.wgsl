@@ -5,6 +5,7 @@
 @group(0) @binding(1) var<storage, read> x2: array<in4>;
 #endif
 
+override BATCH: u32; // images
 override PIXELS: u32; // of one image
 override C4: u32; // quads of x
 override S4: u32 = 0u; // quads of x2

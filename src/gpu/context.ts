@@ -1,7 +1,7 @@
 /** What every executor of a device shares: pipelines, arenas, and how much work fits into one submit. */
 import { MixdqError } from "../base/errors.ts";
 import type { DeviceCaps, Dispatch, KernelChoice } from "../kernels/kernel.ts";
-import type { MemoryLimits } from "../plan/memory.ts";
+import type { MemoryLimits } from "../plan/limits.ts";
 import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
 import { guarded } from "./device.ts";

@@ -36,15 +36,8 @@ export class WeightStore {
   readonly #awaited = new Set<string>();
   #staged = 0;
 
-  /** `where` is the component, for messages. Throws `out-of-memory`, or `unsupported` where a weight is too large. */
+  /** `where` is the component, for messages. Throws `out-of-memory`. */
   static async create(device: GPUDevice, where: string, weights: readonly PackedWeight[]): Promise<WeightStore> {
-    for (const { key, bytes } of weights)
-      if (bytes > device.limits.maxStorageBufferBindingSize)
-        throw new MixdqError(
-          "unsupported",
-          `${where} ${key}: the weight needs a binding of ${bytes} bytes, the device allows ` +
-            `${device.limits.maxStorageBufferBindingSize}. Use --precision fp16.`,
-        );
     return guarded(device, `${where}: allocating weights`, () => new WeightStore(device, where, weights));
   }
 

@@ -1,6 +1,6 @@
 /** softmax(q k^T / sqrt(d)) v per head, without ever storing the scores. */
 import type { AttentionOp } from "../graph/ops.ts";
-import { storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
+import { spread, storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
 
 /** Widest part of a head that one workgroup of attention_tiled sums up in registers, in quads. */
 const MAX_VALUE_QUADS = 40;
@@ -12,6 +12,7 @@ export const attention: Kernel<AttentionOp> = {
     const keys = k.tensor.shape[1] * k.tensor.shape[2];
     const d4 = q.channels / heads / 4;
     const constants = {
+      BATCH: batch,
       TQ: queries,
       TK: keys,
       HEADS: heads,
@@ -42,7 +43,7 @@ export const attention: Kernel<AttentionOp> = {
           ...shared,
           shader: "attention_direct",
           defines,
-          workgroups: [Math.ceil(heads / 8), Math.ceil(queries / 8), batch],
+          workgroups: spread(Math.ceil(heads / 8) * Math.ceil(queries / 8) * batch, caps),
         },
       ];
     const parts = Math.ceil(d4 / MAX_VALUE_QUADS);
@@ -51,7 +52,7 @@ export const attention: Kernel<AttentionOp> = {
         ...shared,
         shader: "attention_tiled",
         defines: { ...defines, DV4: Math.ceil(d4 / parts) },
-        workgroups: [Math.ceil(queries / 32), heads * parts, batch],
+        workgroups: spread(Math.ceil(queries / 32) * heads * parts * batch, caps),
       },
     ];
   },

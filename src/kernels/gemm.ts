@@ -9,13 +9,12 @@ import {
   spread,
   storageDefines,
   storeNumbers,
-  type Bound,
   type DeviceCaps,
   type Dispatch,
   type KernelContext,
   type Quantization,
 } from "./kernel.ts";
-import { quantizedWeights, storedZero } from "./quantized.ts";
+import { quantizedWeights, segmentsOf, storedZero } from "./quantized.ts";
 import { matrix, table, vector } from "./weights.ts";
 
 /** A product into some channels of y. */
@@ -76,132 +75,157 @@ function slicesFor(workgroups: number, steps: number): number {
   return Math.max(1, Math.min(wanted, Math.floor(steps / LEAST_STEPS), MOST_SLICES));
 }
 
+/**
+ * What one file of shaders/shared wants of a dispatch. A dispatch carries what the files that its shader imports want, and
+ * no more: WebGPU refuses a pipeline constant that the shader does not declare.
+ */
+interface Part {
+  readonly defines?: Dispatch["defines"];
+  readonly constants?: Dispatch["constants"];
+  readonly numbers?: NonNullable<Dispatch["numbers"]>;
+  readonly bindings?: Dispatch["bindings"];
+}
+
+function join(...parts: readonly Part[]): Required<Part> {
+  return {
+    defines: Object.assign({}, ...parts.map(({ defines }) => defines)),
+    constants: Object.assign({}, ...parts.map(({ constants }) => constants)),
+    numbers: Object.assign({}, ...parts.map(({ numbers }) => numbers)),
+    bindings: Object.assign({}, ...parts.map(({ bindings }) => bindings)),
+  };
+}
+
 /** One dispatch; or two, where the inner dimension is cut into slices so that there is enough to do at a time. */
 export function gemm(product: Product, context: KernelContext): Dispatch[] {
-  const { path, rows, n, x, x2, taps } = product;
-  const { isInteger, columns, shared, operands, parameters, end, defines, endDefines } = prepare(product, context);
-  const whole = { ...shared, bindings: { ...operands, ...parameters, ...end } };
+  const { path, kind, rows, n, x, x2, taps } = product;
+  const { caps } = context;
+  const { isInteger, columns, sizes, operands, scales, finish } = prepare(product, context);
   const shader = isInteger ? "gemm_i8" : "gemm";
-  if (context.caps.gemm === "direct")
+  const work = rows * columns * taps * (x.shape[3] + (x2?.shape[3] ?? 0));
+  const whole = { path, kind, work, writes: ["y"] };
+  if (caps.gemm === "direct")
     return [
       {
         ...whole,
+        ...join(sizes, operands, scales, finish),
         shader: `${shader}_direct`,
-        defines: { ...defines, ...endDefines },
-        workgroups: [Math.ceil(quads(n) / 8), Math.ceil(rows / 32), 1],
+        workgroups: spread(Math.ceil(quads(n) / 8) * Math.ceil(rows / 32), caps),
       },
     ];
 
   const tile = tileFor(rows, columns);
-  const [groupsM, groupsN] = [Math.ceil(rows / tile.BM), Math.ceil(columns / tile.BN)];
-  const tiled = { ...defines, ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: STAGED_QUADS }) };
-  const isOneSum = isInteger && !("SPLIT" in defines || "GROUPED" in defines);
+  const tiles = Math.ceil(rows / tile.BM) * Math.ceil(columns / tile.BN);
+  const tiling = { defines: { ...tile, ...(isInteger ? { BE: STAGED_ELEMENTS } : { BK4: STAGED_QUADS }) } };
+  const isOneSum = isInteger && segmentsOf(product.quantization!) === 1;
   const steps = taps * Math.ceil((quads(x.shape[3]) + quads(x2?.shape[3] ?? 0)) / (4 * STAGED_ELEMENTS));
-  const slices = isOneSum ? slicesFor(groupsM * groupsN, steps) : 1;
+  const slices = isOneSum ? slicesFor(tiles, steps) : 1;
   if (slices === 1)
     return [
       {
         ...whole,
+        ...join(sizes, operands, scales, finish, tiling),
         shader: `${shader}_tiled`,
-        defines: { ...tiled, ...endDefines },
-        workgroups: [groupsM, groupsN, 1],
+        workgroups: spread(tiles, caps),
       },
     ];
   const sums = context.scratch(`${path}.sums`, [slices, 1, rows, columns], "u32");
   const xSums = context.scratch(`${path}.x_sums`, [slices, 1, rows, 1], "u32");
+  const sliced = { defines: { SLICES: slices }, bindings: { sums, x_sums: xSums } };
   return [
     {
-      ...shared,
+      ...whole,
+      ...join(sizes, operands, tiling, sliced),
       shader: "gemm_i8_tiled",
-      defines: { ...tiled, SLICES: slices },
-      bindings: { ...operands, sums, x_sums: xSums },
       writes: ["sums", "x_sums"],
-      workgroups: [groupsM, groupsN, slices],
+      workgroups: spread(tiles * slices, caps),
     },
     {
-      ...shared,
+      ...whole,
+      ...join(sizes, scales, finish, sliced),
       shader: "gemm_i8_reduce",
-      defines: { ...defines, ...endDefines, SLICES: slices },
-      bindings: { sums, x_sums: xSums, ...parameters, ...end },
-      workgroups: spread(Math.ceil((rows * quads(n)) / 64), context.caps),
+      workgroups: spread(Math.ceil((rows * quads(n)) / 64), caps),
       work: slices * rows * columns,
     },
   ];
 }
 
 /**
- * A product as shaders take it, whichever way it is computed: what is multiplied (`operands`), what makes numbers of
- * integer sums (`parameters`) and what is done with them at the `end`. `columns` of the weight matrix, in whole quads.
+ * A product as shaders take it, whichever way it is computed: its `sizes`, what is multiplied (`operands`), what makes
+ * numbers of integers (`scales`) and how it `finish`es. `columns` of the weight matrix, in whole quads.
  */
 function prepare(product: Product, context: KernelContext) {
-  const { path, kind, x, x2, y, rows, n, first, taps, activation, weights, quantization, biases, bos, added } = product;
+  const { x, x2, y, rows, n, first, activation, weights, quantization, biases, bos, added } = product;
   const { caps } = context;
   const gated = activation === "geglu";
-  const columns = quads(n) * 4 * (gated ? 2 : 1);
   const isInteger = (quantization?.activations.length ?? 0) > 0;
   const packed = quantization && quantizedWeights(weights, quantization, gated);
-  const weightType = packed ? "u32" : context.weightType;
-  const shared = {
-    path,
-    kind,
+  const sizes: Part = {
+    defines: { ...product.defines, ...(gated && { GEGLU: true as const }) },
+    constants: { ROWS: rows, N4: quads(n), C4: quads(x.shape[3]), ...product.constants },
+  };
+  const operands: Part = {
+    defines: {
+      ...storageDefines(caps, { in: x.dtype, weights: packed ? "u32" : context.weightType }),
+      ...(quantization && operandDefines(quantization, isInteger, caps)),
+    },
+    numbers: isInteger ? { X_ZERO: storedZero(x), ...(x2 && { X2_ZERO: storedZero(x2) }) } : {},
+    bindings: { x, ...(x2 && { x2 }), w: packed ? packed.codes : matrix(weights, context.weightType, gated) },
+  };
+  const scales: Part = packed
+    ? {
+        defines: scaleDefines(quantization!, isInteger),
+        numbers: operands.numbers!,
+        bindings: { parameters: packed.parameters },
+      }
+    : {};
+  const finish: Part = {
+    defines: {
+      ...storageDefines(caps, { out: y.dtype }),
+      ...ACTIVATION_DEFINES[activation],
+      ...(biases.length > 0 && { BIAS: true as const }),
+      ...(bos.length > 0 && { BOS: true as const }),
+      ...(added["row_bias"] && { ROW_BIAS: true as const }),
+      ...(added["residual"] && { RESIDUAL: true as const }),
+    },
     constants: {
-      ROWS: rows,
-      N4: quads(n),
-      C4: quads(x.shape[3]),
       Y4: quads(y.shape[3]),
       ...(first > 0 && { Y_FIRST: quads(first) }),
       ...(bos.length > 0 && { TOKENS: x.shape[1] * x.shape[2], BOS_IMAGES: bos[0]!.shape[0]! }),
-      ...product.constants,
     },
-    numbers: {
-      ...storeNumbers(y),
-      ...(isInteger && { X_ZERO: storedZero(x), ...(x2 && { X2_ZERO: storedZero(x2) }) }),
+    numbers: storeNumbers(y),
+    bindings: {
+      ...(biases.length > 0 && { bias: vector(biases, gated) }),
+      ...(bos.length > 0 && { bos: table(bos) }),
+      ...added,
+      y,
     },
-    writes: ["y"],
-    work: rows * columns * taps * (x.shape[3] + (x2?.shape[3] ?? 0)),
   };
-  const operands: Record<string, Bound> = {
-    x,
-    ...(x2 && { x2 }),
-    w: packed ? packed.codes : matrix(weights, context.weightType, gated),
-  };
-  const parameters: Record<string, Bound> = packed ? { parameters: packed.parameters } : {};
-  const end: Record<string, Bound> = {
-    ...(biases.length > 0 && { bias: vector(biases, gated) }),
-    ...(bos.length > 0 && { bos: table(bos) }),
-    ...added,
-    y,
-  };
-  const defines = {
-    ...storageDefines(caps, { in: x.dtype, out: y.dtype, weights: weightType }),
-    ...product.defines,
-    ...(quantization && quantizedDefines(quantization, isInteger, caps)),
-    ...(gated && { GEGLU: true as const }),
-  };
-  const endDefines = {
-    ...ACTIVATION_DEFINES[activation],
-    ...(biases.length > 0 && { BIAS: true as const }),
-    ...(bos.length > 0 && { BOS: true as const }),
-    ...(added["row_bias"] && { ROW_BIAS: true as const }),
-    ...(added["residual"] && { RESIDUAL: true as const }),
-  };
-  return { isInteger, columns, shared, operands, parameters, end, defines, endDefines };
+  return { isInteger, columns: quads(n) * 4 * (gated ? 2 : 1), sizes, operands, scales, finish };
 }
 
-function quantizedDefines(
-  { weight, channels, hasHalves }: Quantization,
+/** Of shaders/shared/codes.wgsl, and of gemm_i8.wgsl where the activations are integers too. */
+function operandDefines(
+  { weight: { bits, symmetric }, channels }: Quantization,
   isInteger: boolean,
   caps: DeviceCaps,
 ): Record<string, true> {
-  const { bits, group, symmetric, range } = weight;
   return {
     [`W${bits}`]: true,
-    ...(group !== null ? { GROUPED: true as const } : hasHalves && { SPLIT: true as const }),
     ...(!isInteger && { CODES: true as const }),
     ...(isInteger && caps.packedDot && { PACKED_DOT: true as const }),
     ...(isInteger && !(bits === 8 && symmetric) && { ZERO_POINT: true as const }),
+    ...(isInteger && channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
+  };
+}
+
+/** Of shaders/shared/segments.wgsl and gemm_i8_numbers.wgsl. */
+function scaleDefines(
+  { weight: { bits, group, range }, hasHalves }: Quantization,
+  isInteger: boolean,
+): Record<string, true> {
+  return {
+    ...(group !== null ? { GROUPED: true as const } : hasHalves && { SPLIT: true as const }),
     // Only the least-squares search allows zero points between two codes, and 8 bits do not gain by it.
     ...(isInteger && range === "mse" && bits < 8 && { FRACTIONAL: true as const }),
-    ...(isInteger && channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
   };
 }

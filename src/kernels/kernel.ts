@@ -129,7 +129,7 @@ export const pixels = ({ shape }: Tensor): number => shape[0] * shape[1] * shape
 /** The defines of shaders/shared/storage.wgsl: how a kernel's input, output and weight matrix are stored. */
 export function storageDefines(
   caps: DeviceCaps,
-  stored: { readonly in: DType; readonly out: DType; readonly weights?: PackedWeight["dtype"] },
+  stored: { readonly in?: DType; readonly out?: DType; readonly weights?: PackedWeight["dtype"] },
 ): Record<string, true> {
   const defines: Record<string, true> = {};
   for (const [name, dtype] of [
@@ -149,8 +149,11 @@ export function storeNumbers({ codes }: Tensor): Record<string, number> {
   return codes ? { Q_SCALE: codes.scale, Q_ZERO: codes.zeroPoint, Q_MAX: 2 ** codes.bits - 1 } : {};
 }
 
-/** Workgroups for `count` items in a row, folded into two dimensions where one is too short. */
-export function spread(count: number, caps: DeviceCaps): [number, number, number] {
-  const x = Math.min(count, caps.maxWorkgroupsPerDimension);
-  return [x, Math.ceil(count / x), 1];
+/**
+ * A grid of `parts` workgroups, counted through by shaders/shared/grid.wgsl: in a row, or folded into as few rows as the
+ * device's limit allows, with fewer workgroups left over than there are rows.
+ */
+export function spread(parts: number, { maxWorkgroupsPerDimension }: DeviceCaps): [number, number, number] {
+  const rows = Math.ceil(parts / maxWorkgroupsPerDimension);
+  return [Math.ceil(parts / rows), rows, 1];
 }

@@ -57,6 +57,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
     const maxGroups = Math.min(groups, Math.ceil((slab * 4) / size) + 1);
     const stats = scratch(`${path}.stats`, [batch, groups, runs, 2], "f32");
     const constants = {
+      BATCH: batch,
       PIXELS: imagePixels,
       C4: quads(x.shape[3]),
       ...(x2 && { S4: quads(x2.shape[3]) }),
@@ -76,7 +77,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
         constants,
         bindings: { ...source, stats },
         writes: ["stats"],
-        workgroups: [runs, groups, batch],
+        workgroups: spread(runs * groups * batch, caps),
       },
       {
         ...shared,
@@ -94,7 +95,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
         bindings: { ...source, weight: vector([weight]), bias: vector([bias]), stats, y },
         numbers: storeNumbers(y),
         writes: ["y"],
-        workgroups: [Math.ceil(imagePixels / applyRun), Math.ceil(quads(channels) / slab), batch],
+        workgroups: spread(Math.ceil(imagePixels / applyRun) * Math.ceil(quads(channels) / slab) * batch, caps),
       },
     ];
   },

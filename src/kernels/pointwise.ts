@@ -17,7 +17,7 @@ export const embedding: Kernel<EmbeddingOp> = {
         bindings: { ids, table: matrix([table], weightType), positions: matrix([positions], weightType), y },
         numbers: storeNumbers(y),
         writes: ["y"],
-        workgroups: [Math.ceil((batch * tokens * quads(channels)) / 64), 1, 1],
+        workgroups: spread(Math.ceil((batch * tokens * quads(channels)) / 64), caps),
         work: batch * tokens * channels,
       },
     ];
@@ -49,7 +49,7 @@ export const gather: Kernel<GatherOp> = {
         bindings: { x, index, y },
         numbers: storeNumbers(y),
         writes: ["y"],
-        workgroups: [Math.ceil((batch * quads(channels)) / 64), 1, 1],
+        workgroups: spread(Math.ceil((batch * quads(channels)) / 64), caps),
         work: batch * channels,
       },
     ];

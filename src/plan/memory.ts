@@ -5,7 +5,6 @@
  * which a dispatch reads one and writes the other must lie in different arenas. Tensors are placed in the order in
  * which they come to life, each at the lowest place that is free for its whole life, in the arena that grows least.
  */
-import { MixdqError } from "../base/errors.ts";
 import type { Tensor } from "../graph/ops.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 
@@ -25,11 +24,6 @@ export interface Memory {
 
 export const KEPT = -1;
 
-export interface MemoryLimits {
-  readonly maxBindingBytes: number;
-  readonly maxBufferBytes: number;
-}
-
 /** Offsets of bindings must be multiples of this everywhere (minStorageBufferOffsetAlignment's default). */
 export const ALIGNMENT = 256;
 
@@ -44,14 +38,14 @@ interface Life {
 /**
  * `share: false` gives every tensor a place of its own: if that changes a picture, it is aliasing. `kept` tensors lie
  * outside the arenas, where nothing ever takes their place; no dispatch may read one and write another.
- * Throws `unsupported` when a tensor is larger than one binding of the device may be.
+ * An arena is larger than `maxArenaBytes` only where a single tensor is.
  */
 export function placeTensors(
   dispatches: readonly Dispatch[],
   inputs: readonly Tensor[],
   outputs: readonly Tensor[],
   bytesOf: (tensor: Tensor) => number,
-  limits: MemoryLimits,
+  maxArenaBytes: number,
   { share = true, kept = new Set() }: { share?: boolean; kept?: ReadonlySet<number> } = {},
 ): Memory {
   const lives = livesOf(dispatches, inputs, outputs, bytesOf, share);
@@ -60,36 +54,28 @@ export function placeTensors(
   let keptBytes = 0;
   for (const life of lives) {
     const { tensor, bytes } = life;
-    if (kept.has(tensor.id) && bytes <= limits.maxBindingBytes) {
+    if (kept.has(tensor.id)) {
       placements.set(tensor.id, { arena: KEPT, offset: keptBytes, bytes });
       keptBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
       continue;
     }
-    if (bytes > limits.maxBindingBytes)
-      throw new MixdqError(
-        "unsupported",
-        `${tensor.name}: its activation needs a binding of ${bytes} bytes, the device allows ${limits.maxBindingBytes} ` +
-          `(maxStorageBufferBindingSize). Generate a smaller picture, or use --precision fp16.`,
-      );
     let best: { arena: number; offset: number; growth: number } | undefined;
     for (let arena = 0; arena <= arenas.length; arena++) {
       const { bytes: size, lives: placed } = arenas[arena] ?? { bytes: 0, lives: [] };
       if (placed.some((other) => life.apartFrom.has(other.tensor.id))) continue;
       const offset = lowestFree(placed, life, placements);
       const end = offset + bytes;
-      if (end > limits.maxBufferBytes) continue;
+      if (end > maxArenaBytes && arena < arenas.length) continue;
       const growth = Math.max(0, end - size);
       // A new arena only where no old one will do: fewer buffers, and room left behind large tensors gets used.
       if (!best || (arena < arenas.length && growth < best.growth)) best = { arena, offset, growth };
     }
-    if (!best) throw new MixdqError("unsupported", `${tensor.name}: ${bytes} bytes exceed the device's maxBufferSize.`);
-    const arena = (arenas[best.arena] ??= { bytes: 0, lives: [] });
+    const { arena: index, offset } = best!; // at least the new arena
+    const arena = (arenas[index] ??= { bytes: 0, lives: [] });
     arena.lives.push(life);
-    arena.bytes = Math.max(arena.bytes, best.offset + bytes);
-    placements.set(tensor.id, { arena: best.arena, offset: best.offset, bytes });
+    arena.bytes = Math.max(arena.bytes, offset + bytes);
+    placements.set(tensor.id, { arena: index, offset, bytes });
   }
-  if (keptBytes > limits.maxBufferBytes)
-    throw new MixdqError("unsupported", `${keptBytes} bytes of keys and values exceed the device's maxBufferSize.`);
   return { placements, arenaBytes: arenas.map(({ bytes }) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT), keptBytes };
 }
 

@@ -2,7 +2,8 @@
 import type { DType, Graph, Shape, Tensor } from "../graph/ops.ts";
 import { dispatchesOf } from "../kernels/index.ts";
 import { quads, type DeviceCaps, type Dispatch, type PackedWeight } from "../kernels/kernel.ts";
-import { KEPT, placeTensors, type Memory, type MemoryLimits } from "./memory.ts";
+import { assertWithinLimits, type MemoryLimits } from "./limits.ts";
+import { KEPT, placeTensors, type Memory } from "./memory.ts";
 
 export interface Plan {
   readonly name: string;
@@ -39,6 +40,7 @@ export function tensorBytes({ shape: [batch, height, width, channels], dtype }: 
   return Math.ceil((batch * height * width * padded * ELEMENT_BYTES[dtype]) / 16) * 16;
 }
 
+/** Throws `unsupported` where the device's limits do not allow it. */
 export function makePlan(graph: Graph, { caps, limits, weightType, share = true }: PlanOptions): Plan {
   // Scratch tensors are numbered after the graph's own.
   let nextId = 1 + Math.max(...Object.values(graph.inputs).map(({ id }) => id), ...graph.ops.map(({ y }) => y.id));
@@ -48,19 +50,12 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
   for (const { bindings } of dispatches)
     for (const bound of Object.values(bindings)) if ("key" in bound) weights.set(bound.key, bound);
   const { ofText, kept } = textDispatches(dispatches, graph);
-  return {
-    name: graph.name,
-    dispatches,
-    ofText,
-    inputs: graph.inputs,
-    outputs: graph.outputs,
-    weights: [...weights.values()],
-    sizes: caps.sizes,
-    memory: placeTensors(dispatches, Object.values(graph.inputs), Object.values(graph.outputs), tensorBytes, limits, {
-      share,
-      kept,
-    }),
-  };
+  const [inputs, outputs] = [Object.values(graph.inputs), Object.values(graph.outputs)];
+  const memory = placeTensors(dispatches, inputs, outputs, tensorBytes, limits.maxBufferBytes, { share, kept });
+  const bound = dispatches.flatMap(({ bindings }) => Object.values(bindings).filter((one) => "id" in one));
+  const planned = { name: graph.name, dispatches, weights: [...weights.values()], memory };
+  assertWithinLimits({ ...planned, tensors: new Set([...bound, ...inputs, ...outputs]) }, caps, limits);
+  return { ...planned, ofText, inputs: graph.inputs, outputs: graph.outputs, sizes: caps.sizes };
 }
 
 /** What depends on the text alone, and the results of it that the rest reads. */

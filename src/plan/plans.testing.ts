@@ -1,0 +1,87 @@
+/** Graphs of whole models for tests of plans, without any weights: the default model's, and SDXL-Turbo's. */
+import type { Precision } from "../base/types.ts";
+import { buildUNet } from "../diffusion/unet.ts";
+import { buildVaeDecoder } from "../diffusion/vae.ts";
+import type { Graph } from "../graph/ops.ts";
+import { quantizeGraph } from "../graph/quantize.ts";
+import type { DeviceCaps } from "../kernels/kernel.ts";
+import { quantizableLayers } from "../mixdq/calibration/layers.ts";
+import { readModel } from "../model/description.ts";
+import { ModelGraphs } from "../model/graphs.ts";
+import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
+import { configOfModel, parseConfig } from "../model/quantization.ts";
+import { diskFiles } from "../node/diskFiles.ts";
+import type { MixdqConfig } from "../quant/config.ts";
+import type { WeightBits, WeightQuant } from "../quant/formats.ts";
+import { buildTextEncoder } from "../text/encoder.ts";
+
+/** What a large GPU is asked with: the tiled kernels with sizes compiled in; `direct` is what software adapters get. */
+export const GPU_CAPS: DeviceCaps = {
+  shaderF16: true,
+  gemm: "tiled",
+  attention: "tiled",
+  reduction: 64,
+  sizes: "constants",
+  packedDot: true,
+  maxWorkgroupsPerDimension: 65_535,
+};
+export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, gemm: "direct", attention: "direct", reduction: 8 };
+
+/** A folder's graphs at its default size; `config` is the name of a file in it, default the one of the precision. */
+export async function graphsOfModel(folder: string, precision: Precision, config?: string): Promise<Graph[]> {
+  const files = await diskFiles(folder);
+  const quantization = config
+    ? parseConfig((await files.text(config))!, config)
+    : await configOfModel(files, precision);
+  const components = new ModelGraphs(await readModel(files), precision, quantization).components();
+  return components.flatMap(({ graphs }) => graphs.map(({ build }) => build()));
+}
+
+/** All layers of a UNet in one format; shortcuts over a concatenation with scales of their own for each half. */
+export function configOfAll(graph: Graph, weightBits: WeightBits, weights: Omit<WeightQuant, "bits">, actBits: 8 | 16) {
+  const [act, act2] = [
+    { scale: 0.02, zeroPoint: 120 },
+    { scale: 0.03, zeroPoint: 131 },
+  ];
+  const config: MixdqConfig = {
+    model: "test",
+    weights,
+    layers: new Map(
+      quantizableLayers(graph).map(({ path, hasSkip }) => [
+        path,
+        { weightBits, actBits, ...(actBits === 8 && { act, ...(hasSkip && { act2 }) }) },
+      ]),
+    ),
+    bos: actBits === 8,
+    averageWeightBits: undefined,
+    provenance: {},
+  };
+  return config;
+}
+
+export interface SdxlOptions {
+  /** Of the picture, in pixels. */
+  readonly size: number;
+  readonly batch?: number;
+  readonly dtype?: "f32" | "f16";
+}
+
+const SDXL = describeSdxlTurbo();
+
+export function sdxlUnet({ size, batch = 1, dtype = "f16" }: SdxlOptions): Graph {
+  return buildUNet(SDXL.unet, { batch, height: size / 8, width: size / 8, tokens: 77 }, "unet", dtype);
+}
+
+export const quantizedSdxlUnet = (options: SdxlOptions, bits: WeightBits, actBits: 8 | 16): Graph => {
+  const graph = sdxlUnet({ ...options, dtype: "f32" });
+  return quantizeGraph(graph, configOfAll(graph, bits, { symmetric: false, range: "mse", group: null }, actBits));
+};
+
+export function sdxlVae({ size, batch = 1, dtype = "f16" }: SdxlOptions): Graph {
+  return buildVaeDecoder(SDXL.vae, { batch, height: size / 8, width: size / 8 }, dtype);
+}
+
+export const sdxlTextEncoders = (): Graph[] =>
+  SDXL.textEncoders.map(({ config, projects }) =>
+    buildTextEncoder(config, { batch: 1, state: SDXL.textState, projects }, "f32"),
+  );
