@@ -10,7 +10,8 @@ import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { Executor } from "../src/gpu/executor.ts";
 import { WeightStore } from "../src/gpu/store.ts";
-import { chooseKernels, SIMPLE, TILED } from "../src/gpu/tuner.ts";
+import { SIMPLE, TILED } from "../src/kernels/choices.ts";
+import { chooseKernels } from "../src/gpu/tuner.ts";
 import { GraphBuilder } from "../src/graph/builder.ts";
 import { quantizeGraph } from "../src/graph/quantize.ts";
 import type { Graph, Tensor } from "../src/graph/ops.ts";
@@ -49,7 +50,7 @@ test(`products in every format on ${ADAPTER}`, { timeout: 1_800_000 }, async () 
   const kernels = KERNELS === "tiled" ? TILED : KERNELS === "direct" ? SIMPLE : await chooseKernels(device);
   const context = new GpuContext(device, kernels);
   const lines = [
-    `${device.adapter}, ${kernels.gemm} kernels, median of ${RUNS}, ${device.timestamps ? "timestamps" : "wall clock"}`,
+    `${device.adapter}, ${kernels.float} and ${kernels.int8} kernels, median of ${RUNS}, ${device.timestamps ? "timestamps" : "wall clock"}`,
   ];
   for (const { name, body } of SHAPES) {
     const rows = [];

@@ -22,7 +22,7 @@ import { readVaeConfig, buildVaeDecoder } from "../src/diffusion/vae.ts";
 import { Config } from "../src/base/config.ts";
 import type { ErrorCode, MixdqError } from "../src/base/errors.ts";
 import { checkLimits, requestDevice } from "../src/gpu/device.ts";
-import { SIMPLE } from "../src/gpu/tuner.ts";
+import { SIMPLE } from "../src/kernels/choices.ts";
 import { makePlan } from "../src/plan/plan.ts";
 import { parseSafetensors, writeSafetensors, type TensorToWrite } from "../src/weights/safetensors.ts";
 

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { readModel } from "../src/model/description.ts";
 import { footprintOf } from "../src/model/footprint.ts";
 import { chooseQuantization } from "../src/model/quantization.ts";
-import { SIMPLE } from "../src/gpu/tuner.ts";
+import { SIMPLE } from "../src/kernels/choices.ts";
 import { requestNodeGpu } from "../src/node/adapter.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
 import { loadPipeline } from "../src/pipeline.ts";

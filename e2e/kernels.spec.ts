@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { requestNodeGpu } from "../src/node/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
-import { SIMPLE, TILED } from "../src/gpu/tuner.ts";
+import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { testAdapters } from "./adapters.ts";
 import { CASES } from "./cases.ts";
 import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";

@@ -18,7 +18,7 @@ import { ModelGraphs } from "../src/model/graphs.ts";
 import { readModel } from "../src/model/description.ts";
 import { rememberingFiles, writePack } from "../src/mixdq/pack/packing.ts";
 import type { MixdqError } from "../src/base/errors.ts";
-import { SIMPLE } from "../src/gpu/tuner.ts";
+import { SIMPLE } from "../src/kernels/choices.ts";
 import { loadPipeline, type Intermediates } from "../src/pipeline.ts";
 import { readMixdqConfig, writeMixdqConfig, type LayerConfig, type MixdqConfig } from "../src/quant/config.ts";
 import type { Precision } from "../src/base/types.ts";

@@ -8,8 +8,7 @@
 
 #import gemm_i8
 #import grid
-#ifdef SLICES
-#else
+#ifndef SLICES
 #import gemm_i8_numbers
 #import gemm_finish
 #endif
@@ -168,8 +167,7 @@ fn main(
     workgroupBarrier();
   }
 
-#ifdef SLICES
-#else
+#ifndef SLICES
   for (var i = 0u; i < 4u; i++) {
     let m = m_first + i * (BM / 4u) + tm;
     if (m < ROWS) {

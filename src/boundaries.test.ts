@@ -15,7 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   kernels: ["graph", "quant"],
   "mixdq/calibration": ["graph", "quant"],
   "mixdq/quality": ["weights"],
-  node: ["weights"],
+  node: ["gpu", "weights"],
   ort: ["graph", "quant"],
   text: ["graph"],
   "mixdq/allocation": ["mixdq/quality", "quant"],

@@ -33,8 +33,7 @@ fn load_element(pixel: u32, e: u32) -> vec4<u32> {
 #endif
 }
 
-#ifdef WHOLE_ELEMENTS
-#else
+#ifndef WHOLE_ELEMENTS
 fn four_quads(first: u32, c: u32) -> vec4<u32> {
   let at = first + c;
   if (c + 4u <= C4) { return vec4<u32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]); }

@@ -5,6 +5,7 @@
 // 16-bit floats are vec4<f16> with SHADER_F16; without, the same bytes are read as two u32.
 
 #ifdef SHADER_F16
+enable f16;
 alias half4 = vec4<f16>;
 fn from_half(v: half4) -> vec4<f32> { return vec4<f32>(v); }
 fn to_half(v: vec4<f32>) -> half4 { return vec4<f16>(v); }

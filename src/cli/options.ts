@@ -3,7 +3,9 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { parseConfig } from "../model/quantization.ts";
 import { invalidInput } from "../base/errors.ts";
-import { SIMPLE, TILED } from "../gpu/tuner.ts";
+import { SIMPLE, TILED } from "../kernels/choices.ts";
+import type { ChoiceStore } from "../gpu/choiceStore.ts";
+import { choiceFile } from "../node/choiceFile.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
@@ -89,6 +91,8 @@ export interface RunFlags {
   readonly backend: Backend;
   readonly adapter: string;
   readonly kernels: KernelChoice | undefined;
+  /** Where the tuner keeps what it measured. */
+  readonly choices: ChoiceStore;
   readonly shaderF16: boolean;
   readonly share: boolean;
   readonly debug: number;
@@ -104,6 +108,7 @@ export function runFlags(flags: Flags): RunFlags {
     backend: oneOf(flags, "backend", BACKENDS) ?? "webgpu",
     adapter: text(flags, "adapter") ?? "auto",
     kernels: kernels && (kernels === "tiled" ? TILED : SIMPLE),
+    choices: choiceFile(),
     shaderF16: flags["no-f16"] !== true,
     share: flags["no-share"] !== true,
     debug: integer(flags, "debug") ?? 0,

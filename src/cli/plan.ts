@@ -3,7 +3,7 @@ import { setDebug } from "../base/debug.ts";
 import { invalidInput } from "../base/errors.ts";
 import type { Precision } from "../base/types.ts";
 import { buildUNet } from "../diffusion/unet.ts";
-import { TILED } from "../gpu/tuner.ts";
+import { TILED } from "../kernels/choices.ts";
 import { footprintOf, type Footprint } from "../model/footprint.ts";
 import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
 import type { GraphSource } from "../model/graphs.ts";

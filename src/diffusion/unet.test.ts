@@ -1,3 +1,4 @@
+import { TILED } from "../kernels/choices.ts";
 import { expect, test } from "vitest";
 import { Config } from "../base/config.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
@@ -69,10 +70,7 @@ test("SDXL-Turbo at 512x512 fits into WebGPU's default limits, and its work is k
   const plan = makePlan(graphOf(PUBLISHED["SDXL-Turbo"]), {
     caps: {
       shaderF16: true,
-      gemm: "tiled",
-      attention: "tiled",
-      reduction: 64,
-      sizes: "constants",
+      ...TILED,
       packedDot: true,
       maxWorkgroupsPerDimension: 65_535,
     },

@@ -24,7 +24,7 @@ import { SHADERS } from "./sources.ts";
 const FORMS: readonly (readonly [string, DeviceCaps])[] = [GPU_CAPS, DIRECT_CAPS].flatMap((caps) =>
   [true, false].map(
     (has) =>
-      [`${caps.gemm}, ${has ? "with" : "without"} features`, { ...caps, shaderF16: has, packedDot: has }] as const,
+      [`${caps.int8}, ${has ? "with" : "without"} features`, { ...caps, shaderF16: has, packedDot: has }] as const,
   ),
 );
 

@@ -1,6 +1,7 @@
 /**
- * Shader text: #import, #ifdef, #else and #endif, and nothing else. A directive that makes no sense throws with file
- * and line. Bindings are read from the finished text, so a binding's number and access mode are written once, in WGSL.
+ * Shader text: #import, #ifdef, #ifndef, #else and #endif, and nothing else. A directive that makes no sense throws with
+ * file and line. Bindings are read from the finished text, so a binding's number and access mode are written once, in
+ * WGSL. A file says itself which extensions it enables; WGSL wants those lines first, and so they are moved there.
  */
 
 export interface ShaderBinding {
@@ -42,9 +43,9 @@ export function assembleShader(
       const where = `${file}.wgsl:${index + 1}`;
       const [, directive, argument = ""] = /^\s*#(\w+)\s*(\w*)\s*$/.exec(line) ?? [];
       const active = open.every(Boolean);
-      if (directive === "ifdef") open.push(argument in defines);
+      if (directive === "ifdef" || directive === "ifndef") open.push(argument in defines === (directive === "ifdef"));
       else if (directive === "else" || directive === "endif") {
-        if (open.length === 0) throw new Error(`${where}: #${directive} without #ifdef`);
+        if (open.length === 0) throw new Error(`${where}: #${directive} without #ifdef or #ifndef`);
         const held = open.pop()!;
         if (directive === "else") open.push(!held);
       } else if (directive === "import") {
@@ -55,15 +56,17 @@ export function assembleShader(
       } else if (directive !== undefined) throw new Error(`${where}: unknown directive #${directive}`);
       else if (active) out.push(line);
     });
-    if (open.length > 0) throw new Error(`${file}.wgsl: #ifdef without #endif`);
+    if (open.length > 0) throw new Error(`${file}.wgsl: #ifdef or #ifndef without #endif`);
     return out;
   };
 
-  const body = expand(name, "assembleShader").join("\n");
+  const lines = expand(name, "assembleShader");
+  const enables = [...new Set(lines.filter((line) => ENABLE.test(line)))];
+  const body = lines.filter((line) => !ENABLE.test(line)).join("\n");
   const constants = Object.entries(defines).flatMap(([key, value]) =>
     value === true ? [] : [`const ${key} = ${value}u;`],
   );
-  const code = [...("SHADER_F16" in defines ? ["enable f16;"] : []), ...constants, body].join("\n");
+  const code = [...enables, ...constants, body].join("\n");
   const sizes = [...code.matchAll(OVERRIDE)].map(([, size, type, fallback]) => ({
     name: size!,
     type: type as "u32" | "f32",
@@ -80,6 +83,9 @@ export function assembleShader(
     sizes,
   };
 }
+
+/** A directive of WGSL. */
+const ENABLE = /^(?:enable|requires)\s[^;]*;/;
 
 const OVERRIDE = /^override (\w+): (u32|f32)(?: = ([\d.]+)u?)?;.*$/gm;
 
@@ -104,10 +110,9 @@ export function withUniformSizes(
   ].join("\n");
   const names = new RegExp(`\\b(${moved.map(({ name }) => name).join("|")})\\b`, "g");
   const body = code.replace(OVERRIDE, (line, name: string) => (isUniform(name) ? "" : line)).replace(names, "sizes.$1");
-  const [head, rest] = body.startsWith("enable f16;")
-    ? ["enable f16;\n", body.slice("enable f16;".length)]
-    : ["", body];
-  return { code: `${head}${declaration}\n${rest}`, bindings, sizes: moved };
+  const lines = body.split("\n");
+  const first = lines.findIndex((line) => !ENABLE.test(line));
+  return { code: lines.toSpliced(first, 0, declaration).join("\n"), bindings, sizes: moved };
 }
 
 /** A dispatch's sizes as the uniform's bytes, in the order of the declarations; a struct of scalars has no gaps. */

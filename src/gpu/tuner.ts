@@ -1,99 +1,118 @@
 /**
- * Chooses the kernels' forms for a device by measuring them: what is fast on a GPU (workgroup memory) is slow on a
- * software adapter, and the other way round. Each form is checked against its CPU twin before it is timed; one that
- * computes wrongly on this driver is never chosen.
+ * Chooses the variant of each family of kernels for a device by running them there: what is fast on a GPU (workgroup
+ * memory) is slow on a software adapter, and the other way round. Each variant is checked against its CPU twin before it
+ * is timed; one that computes wrongly on this driver is never chosen. The answer is kept for the next engine.
  */
-import { GraphBuilder, whole } from "../graph/builder.ts";
+import { MixdqError } from "../base/errors.ts";
+import { debug } from "../base/debug.ts";
 import { elementCount, type Graph } from "../graph/ops.ts";
+import { SIMPLE, TILED, variantNames } from "../kernels/choices.ts";
 import { runReference } from "../kernels/index.ts";
-import type { KernelChoice } from "../kernels/kernel.ts";
+import { FAMILIES, type Family, type KernelChoice } from "../kernels/kernel.ts";
 import { makePlan } from "../plan/plan.ts";
+import { choiceKey, keptChoice, keepChoice, type ChoiceStore } from "./choiceStore.ts";
 import { GpuContext } from "./context.ts";
 import { isSoftware, type GpuDevice } from "./device.ts";
 import { Executor } from "./executor.ts";
+import { checksOf, timedGraph } from "./samples.ts";
 import { WeightStore } from "./store.ts";
-import { MixdqError } from "../base/errors.ts";
-
-const FORMS = ["tiled", "direct"] as const;
-type Form = (typeof FORMS)[number];
-
-/**
- * What software adapters run, and what `--kernels direct` asks for: they emulate workgroup memory and barriers on a CPU,
- * and take seconds to compile the tiled forms.
- */
-export const SIMPLE: KernelChoice = { gemm: "direct", attention: "direct", reduction: 8, sizes: "uniform" };
-
-/** What `--kernels tiled` asks for: everything as a GPU has it. */
-export const TILED: KernelChoice = { gemm: "tiled", attention: "tiled", reduction: 64, sizes: "constants" };
 
 /** Relative to the largest value: f32 sums in another order. A wrong kernel is off by far more. */
 const TOLERANCE = 1e-4;
 
-export async function chooseKernels(gpu: GpuDevice): Promise<KernelChoice> {
-  return isSoftware(gpu.adapter) ? SIMPLE : measureKernels(gpu);
+/** Runs of a timed graph; the fastest counts. */
+const ROUNDS = 5;
+
+/** `store` keeps answers; without one they are kept as long as the page or process lives. */
+export async function chooseKernels(gpu: GpuDevice, store?: ChoiceStore): Promise<KernelChoice> {
+  if (isSoftware(gpu.adapter)) return SIMPLE;
+  const key = choiceKey(gpu);
+  const kept = await keptChoice(key, factsOf(gpu), store);
+  if (kept) return kept;
+  const measured = measureKernels(gpu);
+  await keepChoice(key, measured, store);
+  return measured;
 }
 
-/** Measures every form over `timed` = [pixels along a side, ops in a row]; `unsupported` where all compute wrongly. */
-export async function measureKernels(gpu: GpuDevice, timed: readonly [number, number] = TIMED): Promise<KernelChoice> {
-  return {
-    ...TILED,
-    gemm: await fastest(gpu, "gemm", products, timed),
-    attention: await fastest(gpu, "attention", attentions, timed),
-  };
+const factsOf = ({ device, shaderF16, packedDot }: GpuDevice) => ({
+  shaderF16,
+  packedDot,
+  maxWorkgroupsPerDimension: device.limits.maxComputeWorkgroupsPerDimension,
+});
+
+/**
+ * Measures every variant of every family. `timed`: pixels along a side, and ops in a row. Throws `unsupported` where all of
+ * a family compute wrongly.
+ */
+export async function measureKernels(
+  gpu: GpuDevice,
+  timed: readonly [size: number, depth: number] = [32, 16],
+): Promise<KernelChoice> {
+  let choice = TILED;
+  for (const family of FAMILIES) choice = { ...choice, [family]: await fastest(gpu, family, choice, timed) };
+  debug(1, () => `kernels: ${FAMILIES.map((family) => `${family} ${choice[family]}`).join(", ")}`);
+  return choice;
 }
-
-/** Builds `depth` ops of one family in a row over `size` x `size` pixels. */
-type Family = (size: number, depth: number) => Graph;
-
-/** One op, small enough for the CPU twin; and a row of them that keeps a GPU busy for longer than a readback takes. */
-const CHECKED = [9, 1] as const;
-const TIMED = [32, 16] as const;
 
 async function fastest(
   gpu: GpuDevice,
-  name: "gemm" | "attention",
   family: Family,
-  size: readonly [number, number],
-): Promise<Form> {
-  const checked = prepare(family(...CHECKED));
-  const expected = runReference(checked.graph, checked.inputs, ({ name }) => checked.weights.get(name)!)["y"]!;
-  const timed = prepare(family(...size));
-  let best: { form: Form; ms: number } | undefined;
-  for (const form of FORMS) {
-    const context = new GpuContext(gpu, { ...TILED, gemm: form, attention: form });
+  others: KernelChoice,
+  [size, depth]: readonly [number, number],
+): Promise<string> {
+  const checks = checksOf(family).map(prepare);
+  const timed = prepare(timedGraph(family, size, depth));
+  let best: { name: string; ms: number } | undefined;
+  for (const name of variantNames(family, factsOf(gpu))) {
+    const context = new GpuContext(gpu, { ...others, [family]: name });
     try {
-      if (!agrees(await withExecutor(context, checked, (run) => run()), expected)) continue;
-      const ms = await withExecutor(context, timed, async (run) => {
-        await run(); // compiles, and wakes the clocks
-        let least = Infinity;
-        for (let round = 0; round < 5; round++) {
-          const started = performance.now();
-          await run();
-          least = Math.min(least, performance.now() - started);
-        }
-        return least;
-      });
-      if (!best || ms < best.ms) best = { form, ms };
+      const wrong = await firstWrong(context, checks);
+      if (wrong !== undefined) debug(1, () => `${family}: the variant "${name}" computes ${wrong} wrongly here`);
+      else {
+        const ms = await withExecutor(context, timed, leastTime);
+        if (!best || ms < best.ms) best = { name, ms };
+      }
     } finally {
       context.release();
     }
   }
-  if (!best)
-    throw new MixdqError(
-      "unsupported",
-      `The adapter "${gpu.adapter}" computes the ${name} kernels wrongly in every form. Update the GPU driver, or use ` +
-        'the backend "ort-webgpu" or "ort-wasm".',
-    );
-  return best.form;
+  if (best) return best.name;
+  throw new MixdqError(
+    "unsupported",
+    `The adapter "${gpu.adapter}" computes the ${family} kernels wrongly in every variant. Update the GPU driver, or use ` +
+      'the backend "ort-webgpu" or "ort-wasm".',
+  );
 }
 
-interface Prepared {
+/** The name of the first graph whose result is not the twin's. */
+async function firstWrong(context: GpuContext, checks: readonly Sample[]): Promise<string | undefined> {
+  for (const sample of checks) {
+    const { graph, inputs, weights } = sample;
+    const expected = runReference(graph, inputs, ({ name }) => weights.get(name)!)["y"]!;
+    if (!agrees(await withExecutor(context, sample, (run) => run()), expected)) return graph.name;
+  }
+  return undefined;
+}
+
+async function leastTime(run: () => Promise<unknown>): Promise<number> {
+  await run(); // compiles, and wakes the clocks
+  let least = Infinity;
+  for (let round = 0; round < ROUNDS; round++) {
+    const started = performance.now();
+    await run();
+    least = Math.min(least, performance.now() - started);
+  }
+  return least;
+}
+
+/** A graph from x to y, with values for what it reads. */
+interface Sample {
   readonly graph: Graph;
   readonly inputs: Record<string, Float32Array>;
   readonly weights: ReadonlyMap<string, Float32Array>;
 }
 
-function prepare(graph: Graph): Prepared {
+function prepare(graph: Graph): Sample {
   return {
     graph,
     inputs: Object.fromEntries(
@@ -105,35 +124,19 @@ function prepare(graph: Graph): Prepared {
 
 async function withExecutor<T>(
   context: GpuContext,
-  { graph, inputs, weights }: Prepared,
+  { graph, inputs, weights }: Sample,
   work: (run: () => Promise<Float32Array>) => Promise<T>,
 ): Promise<T> {
   const plan = makePlan(graph, { caps: context.caps, limits: context.limits, weightType: "f32" });
   const store = await WeightStore.create(context.device, "tuner", plan.weights);
+  const executor = new Executor(context, plan, store);
   try {
     for (const { name, shape } of graph.weights) await store.accept(name, shape, () => weights.get(name)!);
-    const executor = new Executor(context, plan, store);
     return await work(async () => (await executor.run(inputs))["y"]!);
   } finally {
+    executor.destroy();
     store.destroy();
   }
-}
-
-function products(size: number, depth: number): Graph {
-  const g = new GraphBuilder("tuner", "f32");
-  let x = g.input("x", [1, size, size, 512]);
-  for (let i = 0; i < depth; i++) x = g.linear(`product.${i}`, x, 512);
-  g.output("y", x);
-  return g.finish();
-}
-
-function attentions(size: number, depth: number): Graph {
-  const g = new GraphBuilder("tuner", "f32");
-  let x = g.input("x", [1, size, size, 256]);
-  for (let i = 0; i < depth; i++)
-    x = g.attention(`attention.${i}`, { q: whole(x), k: whole(x), v: whole(x), heads: 4 });
-  g.output("y", x);
-  return g.finish();
 }
 
 /** Any numbers will do that differ from one another; these need no generator. */

@@ -1,17 +1,62 @@
 /** softmax(q k^T / sqrt(d)) v per head, without ever storing the scores. */
 import type { AttentionOp } from "../graph/ops.ts";
-import { spread, storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
+import { spread, storageDefines, storeNumbers, type DeviceCaps, type Kernel } from "./kernel.ts";
+import { variantFor, type Variant } from "./variant.ts";
 
 /** Widest part of a head that one workgroup of attention_tiled sums up in registers, in quads. */
 const MAX_VALUE_QUADS = 40;
 
-export const attention: Kernel<AttentionOp> = {
-  dispatches({ path, q, k, v, heads, causal, y }, { caps }) {
-    const [batch] = y.shape;
-    const queries = y.shape[1] * y.shape[2];
-    const keys = k.tensor.shape[1] * k.tensor.shape[2];
-    const d4 = q.channels / heads / 4;
-    const constants = {
+const direct: Variant<AttentionOp> = {
+  name: "direct",
+  needs: [],
+  accepts: () => true,
+  dispatches(op, { caps }) {
+    const { batch, queries } = extentOf(op);
+    return [
+      {
+        ...shared(op, caps),
+        shader: "attention_direct",
+        workgroups: spread(Math.ceil(op.heads / 8) * Math.ceil(queries / 8) * batch, caps),
+      },
+    ];
+  },
+};
+
+const tiled: Variant<AttentionOp> = {
+  name: "tiled",
+  needs: [],
+  accepts: () => true,
+  dispatches(op, { caps }) {
+    const { batch, queries, d4 } = extentOf(op);
+    const parts = Math.ceil(d4 / MAX_VALUE_QUADS);
+    const whole = shared(op, caps);
+    return [
+      {
+        ...whole,
+        shader: "attention_tiled",
+        defines: { ...whole.defines, DV4: Math.ceil(d4 / parts) },
+        workgroups: spread(Math.ceil(queries / 32) * op.heads * parts * batch, caps),
+      },
+    ];
+  },
+};
+
+/** Fastest first on most GPUs; the last one takes everything. */
+export const ATTENTION_VARIANTS: readonly Variant<AttentionOp>[] = [tiled, direct];
+
+/** `d4`: quads of a head. */
+function extentOf({ q, k, heads, y: { shape } }: AttentionOp) {
+  const keys = k.tensor.shape[1] * k.tensor.shape[2];
+  return { batch: shape[0], queries: shape[1] * shape[2], keys, d4: q.channels / heads / 4 };
+}
+
+function shared(op: AttentionOp, caps: DeviceCaps) {
+  const { path, q, k, v, heads, causal, y } = op;
+  const { batch, queries, keys, d4 } = extentOf(op);
+  return {
+    path,
+    kind: "attention",
+    constants: {
       BATCH: batch,
       TQ: queries,
       TK: keys,
@@ -22,40 +67,22 @@ export const attention: Kernel<AttentionOp> = {
       QO: q.offset / 4,
       KO: k.offset / 4,
       VO: v.offset / 4,
-    };
-    const defines = {
+    },
+    defines: {
       ...storageDefines(caps, { in: q.tensor.dtype, out: y.dtype }),
       ...(causal && { CAUSAL: true as const }),
       D4: d4,
-    };
-    const shared = {
-      path,
-      kind: "attention",
-      constants,
-      bindings: { q: q.tensor, k: k.tensor, v: v.tensor, y },
-      numbers: storeNumbers(y),
-      writes: ["y"],
-      work: batch * queries * keys * q.channels * 2,
-    };
-    if (caps.attention === "direct")
-      return [
-        {
-          ...shared,
-          shader: "attention_direct",
-          defines,
-          workgroups: spread(Math.ceil(heads / 8) * Math.ceil(queries / 8) * batch, caps),
-        },
-      ];
-    const parts = Math.ceil(d4 / MAX_VALUE_QUADS);
-    return [
-      {
-        ...shared,
-        shader: "attention_tiled",
-        defines: { ...defines, DV4: Math.ceil(d4 / parts) },
-        workgroups: spread(Math.ceil(queries / 32) * heads * parts * batch, caps),
-      },
-    ];
-  },
+    },
+    bindings: { q: q.tensor, k: k.tensor, v: v.tensor, y },
+    numbers: storeNumbers(y),
+    writes: ["y"],
+    work: batch * queries * keys * q.channels * 2,
+  };
+}
+
+export const attention: Kernel<AttentionOp> = {
+  dispatches: (op, context) =>
+    variantFor(ATTENTION_VARIANTS, context.caps.attention, op, context.caps).dispatches(op, context),
 
   reference({ q, k, v, heads, causal, y }, { tensor }) {
     const [batch] = y.shape;

@@ -1,7 +1,7 @@
 /** Convolutions; also over two tensors as if they were one, and over an upsampled one that nobody ever stores. */
 import type { Conv2dOp } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { gemm } from "./gemm.ts";
+import { gemm } from "./gemm/variants.ts";
 import { pixels, quads, type Kernel, type Quantization } from "./kernel.ts";
 import { floatFactors, quantizationOf, quantizedFactors, storedZero } from "./quantized.ts";
 

@@ -6,24 +6,29 @@ import type { ActivationCodes, DType, Op, Shape, Tensor, Weight } from "../graph
 import type { CodeLayout } from "../quant/codes.ts";
 import type { WeightQuant } from "../quant/formats.ts";
 
-/** What the device can do and which kernel forms it runs fastest; decided once per device. */
-export interface DeviceCaps {
+/** What a device has: facts, none of which anybody chose. */
+export interface DeviceFacts {
   /** shader-f16: 16-bit floats are read natively; without it the same bytes are unpacked. */
   readonly shaderF16: boolean;
-  /** direct: straight from global memory; tiled: through workgroup memory. The tuner chooses (gpu/tuner.ts). */
-  readonly gemm: "direct" | "tiled";
-  readonly attention: "direct" | "tiled";
-  /** Invocations that add up a row or a group together. */
-  readonly reduction: 8 | 64;
-  /** How shaders get their sizes: compiled in, or from a uniform (see gpu/shader.ts). */
-  readonly sizes: "constants" | "uniform";
   /** dot4I8Packed is there; without it the same integers come from scalar products. */
   readonly packedDot: boolean;
   readonly maxWorkgroupsPerDimension: number;
 }
 
-/** What the tuner chooses. */
-export type KernelChoice = Pick<DeviceCaps, "gemm" | "attention" | "reduction" | "sizes">;
+/**
+ * What is chosen together: a family of ops in a class of shapes. `fewRows` are products over at most 32 pixels or tokens
+ * (time embeddings, pooled text), where a tile would be half empty.
+ */
+export const FAMILIES = ["float", "floatFewRows", "int8", "int8FewRows", "attention", "reduction"] as const;
+export type Family = (typeof FAMILIES)[number];
+
+/** The name of the variant that each family runs, and how shaders get their sizes. */
+export interface KernelChoice extends Readonly<Record<Family, string>> {
+  /** Compiled in, or from a uniform (see gpu/shader.ts). */
+  readonly sizes: "constants" | "uniform";
+}
+
+export type DeviceCaps = DeviceFacts & KernelChoice;
 
 /**
  * How a parameter lies in GPU memory.
@@ -128,7 +133,7 @@ export const pixels = ({ shape }: Tensor): number => shape[0] * shape[1] * shape
 
 /** The defines of shaders/shared/storage.wgsl: how a kernel's input, output and weight matrix are stored. */
 export function storageDefines(
-  caps: DeviceCaps,
+  caps: Pick<DeviceFacts, "shaderF16">,
   stored: { readonly in?: DType; readonly out?: DType; readonly weights?: PackedWeight["dtype"] },
 ): Record<string, true> {
   const defines: Record<string, true> = {};
@@ -153,7 +158,7 @@ export function storeNumbers({ codes }: Tensor): Record<string, number> {
  * A grid of `parts` workgroups, counted through by shaders/shared/grid.wgsl: in a row, or folded into as few rows as the
  * device's limit allows, with fewer workgroups left over than there are rows.
  */
-export function spread(parts: number, { maxWorkgroupsPerDimension }: DeviceCaps): [number, number, number] {
+export function spread(parts: number, { maxWorkgroupsPerDimension }: DeviceFacts): [number, number, number] {
   const rows = Math.ceil(parts / maxWorkgroupsPerDimension);
   return [Math.ceil(parts / rows), rows, 1];
 }

@@ -1,7 +1,8 @@
 /** Linear layers whose results lie side by side, and which are computed at once wherever input and format allow it. */
 import type { LinearOp, LinearPart } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { gemm, type Product } from "./gemm.ts";
+import type { Product } from "./gemm/product.ts";
+import { gemm } from "./gemm/variants.ts";
 import { pixels, type Kernel, type Quantization } from "./kernel.ts";
 import { floatFactors, quantizationOf, quantizedFactors, storedZero } from "./quantized.ts";
 

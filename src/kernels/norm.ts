@@ -1,7 +1,7 @@
 /** Group and layer normalisation; statistics in f32, two passes, so that nothing cancels. */
 import type { GroupNormOp, LayerNormOp } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { pixels, quads, spread, storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
+import { pixels, quads, spread, storageDefines, storeNumbers, type Kernel, type KernelChoice } from "./kernel.ts";
 import { vector } from "./weights.ts";
 
 /** Elements one workgroup of group_norm_stats reads: enough to hide its reductions, few enough to fill a GPU. */
@@ -11,6 +11,15 @@ const RUN_ELEMENTS = 16_384;
 const SLAB_QUADS = 64;
 const APPLY_ITEMS = 1_024;
 
+/** Variants of a reduction: how many invocations add up a row or a group together. */
+export const REDUCTION_VARIANTS = [
+  { name: "wide", needs: [], threads: 64 },
+  { name: "narrow", needs: [], threads: 8 },
+] as const;
+
+const threadsOf = ({ reduction }: KernelChoice): number =>
+  (REDUCTION_VARIANTS.find(({ name }) => name === reduction) ?? REDUCTION_VARIANTS[1]).threads;
+
 export const layerNorm: Kernel<LayerNormOp> = {
   dispatches({ path, x, y, weight, bias, eps }, { caps }) {
     const rows = pixels(x);
@@ -19,7 +28,7 @@ export const layerNorm: Kernel<LayerNormOp> = {
         path,
         kind: "layer_norm",
         shader: "layer_norm",
-        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS: caps.reduction },
+        defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS: threadsOf(caps) },
         constants: { ROWS: rows, C4: quads(x.shape[3]), EPS: eps },
         bindings: { x, weight: vector([weight]), bias: vector([bias]), y },
         numbers: storeNumbers(y),
@@ -73,7 +82,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
       {
         ...shared,
         shader: "group_norm_stats",
-        defines: { ...defines, ...storageDefines(caps, { in: x.dtype, out: "f32" }), THREADS: caps.reduction },
+        defines: { ...defines, ...storageDefines(caps, { in: x.dtype, out: "f32" }), THREADS: threadsOf(caps) },
         constants,
         bindings: { ...source, stats },
         writes: ["stats"],

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { buildUNet } from "../diffusion/unet.ts";
-import { TILED } from "../gpu/tuner.ts";
+import { TILED } from "../kernels/choices.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { uniformConfig } from "../mixdq/calibration/preset.ts";
 import type { Precision } from "../base/types.ts";

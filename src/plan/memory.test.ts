@@ -1,3 +1,4 @@
+import { TILED } from "../kernels/choices.ts";
 import { expect, test } from "vitest";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
@@ -10,10 +11,7 @@ import { describePlan, makePlan, tensorBytes, type Plan } from "./plan.ts";
 
 const CAPS: DeviceCaps = {
   shaderF16: true,
-  gemm: "tiled",
-  attention: "tiled",
-  reduction: 64,
-  sizes: "constants",
+  ...TILED,
   packedDot: true,
   maxWorkgroupsPerDimension: 65_535,
 };

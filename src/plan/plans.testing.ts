@@ -1,4 +1,5 @@
 /** Graphs of whole models for tests of plans, without any weights: the default model's, and SDXL-Turbo's. */
+import { SIMPLE, TILED } from "../kernels/choices.ts";
 import type { Precision } from "../base/types.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
@@ -18,14 +19,11 @@ import { buildTextEncoder } from "../text/encoder.ts";
 /** What a large GPU is asked with: the tiled kernels with sizes compiled in; `direct` is what software adapters get. */
 export const GPU_CAPS: DeviceCaps = {
   shaderF16: true,
-  gemm: "tiled",
-  attention: "tiled",
-  reduction: 64,
-  sizes: "constants",
+  ...TILED,
   packedDot: true,
   maxWorkgroupsPerDimension: 65_535,
 };
-export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, gemm: "direct", attention: "direct", reduction: 8 };
+export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, ...SIMPLE, sizes: "constants" };
 
 /** A folder's graphs at its default size; `config` is the name of a file in it, default the one of the precision. */
 export async function graphsOfModel(folder: string, precision: Precision, config?: string): Promise<Graph[]> {

@@ -3,6 +3,7 @@
  * component's graphs over them.
  */
 import type { Inputs, RunOptions } from "../gpu/executor.ts";
+import type { ChoiceStore } from "../gpu/choiceStore.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { Backend, Precision } from "../base/types.ts";
@@ -69,6 +70,8 @@ export interface RuntimeOptions {
   readonly shaderF16?: boolean;
   /** Which forms of the kernels; default: measured or known for the device. */
   readonly kernels?: KernelChoice;
+  /** Where a measured choice is kept. Default: the browser's storage. */
+  readonly choices?: ChoiceStore | undefined;
   /** false gives every activation memory of its own. */
   readonly share?: boolean;
 }

@@ -3,6 +3,8 @@ import { debug } from "../base/debug.ts";
 import { GpuContext } from "../gpu/context.ts";
 import { requestDevice } from "../gpu/device.ts";
 import { chooseKernels } from "../gpu/tuner.ts";
+import { browserStore } from "../gpu/choiceStore.ts";
+import { FAMILIES } from "../kernels/kernel.ts";
 import type { LoadOptions, Runtime, RuntimeOptions } from "./network.ts";
 import { WebGpuNetwork } from "./webgpuNetwork.ts";
 import { streamWeights, union, type LoadedTensor, type LoadedWords } from "./weightStream.ts";
@@ -12,16 +14,26 @@ export class WebGpuRuntime implements Runtime {
   readonly #context: GpuContext;
   readonly #share: boolean;
 
-  static async create({ gpu, shaderF16 = true, kernels, share = true }: RuntimeOptions): Promise<WebGpuRuntime> {
+  static async create({
+    gpu,
+    shaderF16 = true,
+    kernels,
+    choices = browserStore(),
+    share = true,
+  }: RuntimeOptions): Promise<WebGpuRuntime> {
     const device = await requestDevice(gpu, { shaderF16 });
-    return new WebGpuRuntime(new GpuContext(device, kernels ?? (await chooseKernels(device))), share);
+    return new WebGpuRuntime(new GpuContext(device, kernels ?? (await chooseKernels(device, choices))), share);
   }
 
   constructor(context: GpuContext, share: boolean) {
     this.#context = context;
     this.#share = share;
     debug(1, () =>
-      [context.gpu.adapter, ...context.gpu.features, context.caps.gemm, context.caps.attention].join(", "),
+      [
+        context.gpu.adapter,
+        ...context.gpu.features,
+        ...FAMILIES.map((family) => `${family} ${context.caps[family]}`),
+      ].join(", "),
     );
   }
 

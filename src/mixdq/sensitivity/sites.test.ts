@@ -1,3 +1,4 @@
+import { SIMPLE } from "../../kernels/choices.ts";
 import { expect, test } from "vitest";
 import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
 import { Config } from "../../base/config.ts";
@@ -12,9 +13,7 @@ const graph = buildUNet(unet, { batch: 1, height: 64, width: 64, tokens: 77 }, "
 const plan = makePlan(graph, {
   caps: {
     shaderF16: false,
-    gemm: "direct",
-    attention: "direct",
-    reduction: 8,
+    ...SIMPLE,
     sizes: "constants",
     packedDot: false,
     maxWorkgroupsPerDimension: 65535,
