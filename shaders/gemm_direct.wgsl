@@ -67,14 +67,17 @@ fn main(
 #endif
 
 #ifdef GEGLU
-  finish_gated(m, n4, sum.r0, gate.r0);
-  if (m + 1u < ROWS) { finish_gated(m1, n4, sum.r1, gate.r1); }
-  if (m + 2u < ROWS) { finish_gated(m2, n4, sum.r2, gate.r2); }
-  if (m + 3u < ROWS) { finish_gated(m3, n4, sum.r3, gate.r3); }
+  let bias4 = bias_of(2u * n4);
+  let gate_bias4 = bias_of(2u * n4 + 1u);
+  finish_gated(m, n4, sum.r0 + bias4, gate.r0 + gate_bias4);
+  if (m + 1u < ROWS) { finish_gated(m1, n4, sum.r1 + bias4, gate.r1 + gate_bias4); }
+  if (m + 2u < ROWS) { finish_gated(m2, n4, sum.r2 + bias4, gate.r2 + gate_bias4); }
+  if (m + 3u < ROWS) { finish_gated(m3, n4, sum.r3 + bias4, gate.r3 + gate_bias4); }
 #else
-  finish(m, n4, sum.r0);
-  if (m + 1u < ROWS) { finish(m1, n4, sum.r1); }
-  if (m + 2u < ROWS) { finish(m2, n4, sum.r2); }
-  if (m + 3u < ROWS) { finish(m3, n4, sum.r3); }
+  let bias4 = bias_of(n4);
+  finish(m, n4, sum.r0, bias4);
+  if (m + 1u < ROWS) { finish(m1, n4, sum.r1, bias4); }
+  if (m + 2u < ROWS) { finish(m2, n4, sum.r2, bias4); }
+  if (m + 3u < ROWS) { finish(m3, n4, sum.r3, bias4); }
 #endif
 }

@@ -21,10 +21,11 @@ fn accumulate(s: ptr<function, Sums>, a0: vec4<u32>, a1: vec4<u32>, a2: vec4<u32
 }
 
 fn flush(t: ptr<function, Numbers>, s: Sums, xsum: vec4<i32>, segment: u32, row4: u32) {
-  (*t).r0 += to_numbers(s.r0, xsum.x, segment, row4);
-  (*t).r1 += to_numbers(s.r1, xsum.y, segment, row4);
-  (*t).r2 += to_numbers(s.r2, xsum.z, segment, row4);
-  (*t).r3 += to_numbers(s.r3, xsum.w, segment, row4);
+  let scales = scales_of(segment, row4);
+  (*t).r0 += to_numbers(s.r0, xsum.x, segment, scales);
+  (*t).r1 += to_numbers(s.r1, xsum.y, segment, scales);
+  (*t).r2 += to_numbers(s.r2, xsum.z, segment, scales);
+  (*t).r3 += to_numbers(s.r3, xsum.w, segment, scales);
 }
 
 @compute @workgroup_size(8, 8)
@@ -94,14 +95,17 @@ fn main(
   }
 
 #ifdef GEGLU
-  finish_gated(m, n4, total.r0, gate.r0);
-  if (m + 1u < ROWS) { finish_gated(m1, n4, total.r1, gate.r1); }
-  if (m + 2u < ROWS) { finish_gated(m2, n4, total.r2, gate.r2); }
-  if (m + 3u < ROWS) { finish_gated(m3, n4, total.r3, gate.r3); }
+  let bias4 = bias_of(2u * n4);
+  let gate_bias4 = bias_of(2u * n4 + 1u);
+  finish_gated(m, n4, total.r0 + bias4, gate.r0 + gate_bias4);
+  if (m + 1u < ROWS) { finish_gated(m1, n4, total.r1 + bias4, gate.r1 + gate_bias4); }
+  if (m + 2u < ROWS) { finish_gated(m2, n4, total.r2 + bias4, gate.r2 + gate_bias4); }
+  if (m + 3u < ROWS) { finish_gated(m3, n4, total.r3 + bias4, gate.r3 + gate_bias4); }
 #else
-  finish(m, n4, total.r0);
-  if (m + 1u < ROWS) { finish(m1, n4, total.r1); }
-  if (m + 2u < ROWS) { finish(m2, n4, total.r2); }
-  if (m + 3u < ROWS) { finish(m3, n4, total.r3); }
+  let bias4 = bias_of(n4);
+  finish(m, n4, total.r0, bias4);
+  if (m + 1u < ROWS) { finish(m1, n4, total.r1, bias4); }
+  if (m + 2u < ROWS) { finish(m2, n4, total.r2, bias4); }
+  if (m + 3u < ROWS) { finish(m3, n4, total.r3, bias4); }
 #endif
 }

@@ -34,8 +34,9 @@ fn main(
 #endif
   }
 #ifdef GEGLU
-  finish_gated(m, n4, to_numbers(sum, xsum, 0u, 2u * n4), to_numbers(gate, xsum, 0u, 2u * n4 + 1u));
+  let value = to_numbers(sum, xsum, 0u, scales_of(0u, 2u * n4)) + bias_of(2u * n4);
+  finish_gated(m, n4, value, to_numbers(gate, xsum, 0u, scales_of(0u, 2u * n4 + 1u)) + bias_of(2u * n4 + 1u));
 #else
-  finish(m, n4, to_numbers(sum, xsum, 0u, n4));
+  finish(m, n4, to_numbers(sum, xsum, 0u, scales_of(0u, n4)), bias_of(n4));
 #endif
 }

@@ -147,37 +147,43 @@ fn main(
       x_sums[place.z * ROWS + m_first + local] = atomicLoad(&row_sums[local]);
     }
 #else
+#ifdef GEGLU
+    let row4 = n_first / 4u + tn * 2u;
+    let next4 = row4 + 1u;
+#else
+    let row4 = n_first / 4u + tn;
+    let next4 = row4 + HALF / 4u;
+#endif
+    let scales = scales_of(segment, row4);
+    let next_scales = scales_of(segment, next4);
     for (var i = 0u; i < 4u; i++) {
       let xsum = atomicLoad(&row_sums[i * (BM / 4u) + tm]);
-#ifdef GEGLU
-      let n4 = n_first / 8u + tn;
-      if (n4 < N4) {
-        total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, 2u * n4);
-        total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, 2u * n4 + 1u);
-      }
-#else
-      let n4 = n_first / 4u + tn;
-      if (n4 < N4) { total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, n4); }
-      if (n4 + HALF / 4u < N4) {
-        total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, n4 + HALF / 4u);
-      }
-#endif
+      total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, scales);
+      total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, next_scales);
     }
 #endif
     workgroupBarrier();
   }
 
 #ifndef SLICES
+#ifdef GEGLU
+  let n4 = n_first / 8u + tn;
+  let bias4 = bias_of(2u * n4);
+  let next_bias4 = bias_of(2u * n4 + 1u);
+#else
+  let n4 = n_first / 4u + tn;
+  let next_n4 = n4 + HALF / 4u;
+  let bias4 = bias_of(n4);
+  let next_bias4 = bias_of(next_n4);
+#endif
   for (var i = 0u; i < 4u; i++) {
     let m = m_first + i * (BM / 4u) + tm;
-    if (m < ROWS) {
+    if (m < ROWS && n4 < N4) {
 #ifdef GEGLU
-      let n4 = n_first / 8u + tn;
-      if (n4 < N4) { finish_gated(m, n4, total[i * 2u], total[i * 2u + 1u]); }
+      finish_gated(m, n4, total[i * 2u] + bias4, total[i * 2u + 1u] + next_bias4);
 #else
-      let n4 = n_first / 4u + tn;
-      if (n4 < N4) { finish(m, n4, total[i * 2u]); }
-      if (n4 + HALF / 4u < N4) { finish(m, n4 + HALF / 4u, total[i * 2u + 1u]); }
+      finish(m, n4, total[i * 2u], bias4);
+      if (next_n4 < N4) { finish(m, next_n4, total[i * 2u + 1u], next_bias4); }
 #endif
     }
   }

@@ -92,16 +92,24 @@ fn main(
     }
   }
 
+#ifdef GEGLU
+  let n4 = n_first / 8u + tn;
+  let bias4 = bias_of(2u * n4);
+  let next_bias4 = bias_of(2u * n4 + 1u);
+#else
+  let n4 = n_first / 4u + tn;
+  let next_n4 = n4 + HALF / 4u;
+  let bias4 = bias_of(n4);
+  let next_bias4 = bias_of(next_n4);
+#endif
   for (var i = 0u; i < 4u; i++) {
     let m = m_first + i * (BM / 4u) + tm;
-    if (m < ROWS) {
+    if (m < ROWS && n4 < N4) {
 #ifdef GEGLU
-      let n4 = n_first / 8u + tn;
-      if (n4 < N4) { finish_gated(m, n4, sum[i * 2u], sum[i * 2u + 1u]); }
+      finish_gated(m, n4, sum[i * 2u] + bias4, sum[i * 2u + 1u] + next_bias4);
 #else
-      let n4 = n_first / 4u + tn;
-      if (n4 < N4) { finish(m, n4, sum[i * 2u]); }
-      if (n4 + HALF / 4u < N4) { finish(m, n4 + HALF / 4u, sum[i * 2u + 1u]); }
+      finish(m, n4, sum[i * 2u], bias4);
+      if (next_n4 < N4) { finish(m, next_n4, sum[i * 2u + 1u], next_bias4); }
 #endif
     }
   }

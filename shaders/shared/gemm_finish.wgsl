@@ -28,15 +28,22 @@ override BOS_IMAGES: u32;
 override Y4: u32; // quads of y
 override Y_FIRST: u32 = 0u; // in quads
 
-fn finish(m: u32, n4: u32, sum: vec4<f32>) {
+// Of four rows of the weight matrix; the same for every pixel.
+fn bias_of(row4: u32) -> vec4<f32> {
+#ifdef BIAS
+  return bias[row4];
+#else
+  return vec4<f32>();
+#endif
+}
+
+fn finish(m: u32, n4: u32, sum: vec4<f32>, bias4: vec4<f32>) {
   let at = m * Y4 + Y_FIRST + n4;
   var v = sum;
 #ifdef BOS
   if (m % TOKENS == 0u) { v = bos[min(m / TOKENS, BOS_IMAGES - 1u) * N4 + n4]; }
 #endif
-#ifdef BIAS
-  v += bias[n4];
-#endif
+  v += bias4;
 #ifdef ROW_BIAS
   v += load_out(row_bias[m / PIXELS * N4 + n4]);
 #endif
@@ -49,12 +56,6 @@ fn finish(m: u32, n4: u32, sum: vec4<f32>) {
 // GEGLU (Shazeer 2020, arXiv 2002.05202): weight rows and biases come interleaved, four of the value, four of its gate.
 fn finish_gated(m: u32, n4: u32, value: vec4<f32>, gate: vec4<f32>) {
 #ifdef GEGLU
-  var v = value;
-  var g = gate;
-#ifdef BIAS
-  v += bias[2u * n4];
-  g += bias[2u * n4 + 1u];
-#endif
-  y[m * Y4 + Y_FIRST + n4] = store_out(v * gelu(g));
+  y[m * Y4 + Y_FIRST + n4] = store_out(value * gelu(gate));
 #endif
 }

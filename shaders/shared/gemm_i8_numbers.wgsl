@@ -11,8 +11,11 @@
 
 @group(0) @binding(8) var<storage, read> parameters: array<vec4<u32>>; // [segment][row]: c0, zi, scale, zf
 
-// The sums of four rows of the weight matrix, from row 4 row4 on.
-fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, row4: u32) -> vec4<f32> {
+// Of four rows of the weight matrix: what every pixel's sums over a segment need.
+struct Scales { c0: vec4<i32>, zero: vec4<i32>, scale: vec4<f32>, fraction: vec4<f32> }
+
+// Of the four rows from row 4 row4 on. Rows beyond the matrix get numbers that nobody may use.
+fn scales_of(segment: u32, row4: u32) -> Scales {
 #ifdef GEGLU
   let at = (segment * N4 * 2u + row4) * 4u;
 #else
@@ -22,9 +25,15 @@ fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, row4: u32) -> vec4<f32> {
   let p1 = parameters[at + 1u];
   let p2 = parameters[at + 2u];
   let p3 = parameters[at + 3u];
-  let whole = acc + bitcast<vec4<i32>>(vec4<u32>(p0.x, p1.x, p2.x, p3.x)) -
-    bitcast<vec4<i32>>(vec4<u32>(p0.y, p1.y, p2.y, p3.y)) * xsum;
-  var v = vec4<f32>(whole);
+  return Scales(
+    bitcast<vec4<i32>>(vec4<u32>(p0.x, p1.x, p2.x, p3.x)),
+    bitcast<vec4<i32>>(vec4<u32>(p0.y, p1.y, p2.y, p3.y)),
+    bitcast<vec4<f32>>(vec4<u32>(p0.z, p1.z, p2.z, p3.z)),
+    bitcast<vec4<f32>>(vec4<u32>(p0.w, p1.w, p2.w, p3.w)));
+}
+
+fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, s: Scales) -> vec4<f32> {
+  var v = vec4<f32>(acc + s.c0 - s.zero * xsum);
 #ifdef FRACTIONAL
   let range = segment_range(segment);
   var zero = X_ZERO;
@@ -37,7 +46,7 @@ fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, row4: u32) -> vec4<f32> {
     quads += S4; // one segment over both tensors, which then share their codes
   }
 #endif
-  v -= bitcast<vec4<f32>>(vec4<u32>(p0.w, p1.w, p2.w, p3.w)) * f32(xsum - i32(quads * 4u * TAPS) * i32(zero));
+  v -= s.fraction * f32(xsum - i32(quads * 4u * TAPS) * i32(zero));
 #endif
-  return v * bitcast<vec4<f32>>(vec4<u32>(p0.z, p1.z, p2.z, p3.z));
+  return v * s.scale;
 }
