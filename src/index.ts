@@ -4,31 +4,19 @@
  */
 import { BACKENDS, PRECISIONS } from "./base/choices.ts";
 import { MixdqError, throwIfAborted } from "./base/errors.ts";
-import { GeneratedImage } from "./api/image.ts";
+import { pageUrl } from "./api/pageUrl.ts";
 import { modelUrl } from "./api/support.ts";
-import type { EngineInfo, EngineOptions, GenerateOptions, StepEvent } from "./base/types.ts";
+import { type Engine, engineOf } from "./engine.ts";
+import type { EngineOptions } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { httpFiles } from "./weights/http.ts";
 import { loadInWorker } from "./worker/client.ts";
-import { Queue } from "./worker/queue.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
 export { GeneratedImage } from "./api/image.ts";
+export type { Engine, StreamEvent } from "./engine.ts";
 export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
 export type * from "./base/types.ts";
-
-/** What `stream` yields: the stages as they begin, then the picture. */
-export type StreamEvent = StepEvent | { readonly type: "image"; readonly image: GeneratedImage };
-
-export interface Engine {
-  readonly info: EngineInfo;
-  /** One picture. Throws MixdqError; `busy` while another one is being made (see worker/queue.ts). */
-  generate(options: GenerateOptions): Promise<GeneratedImage>;
-  /** The same as events. Leaving the loop early cancels the run. */
-  stream(options: GenerateOptions): AsyncGenerator<StreamEvent, void, void>;
-  /** Cancels what runs, frees the GPU memory and ends the worker. */
-  dispose(): Promise<void>;
-}
 
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { model, precision, backend = "webgpu", debug = 0, onProgress, signal } = options;
@@ -36,79 +24,18 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   if (!BACKENDS.includes(backend)) throw badChoice("backend", backend, BACKENDS);
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
-  const request = { model: modelUrl(model), precision, config, backend, debug };
+  const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
+  const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
+  const request = { model: modelUrl(model), precision, config, backend, ortUrl, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {
-    if (inWorker) return loadInWorker(request, { onProgress, signal });
+    if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
     const { loadPipeline } = await import("./pipeline.ts");
     const { model: url, ...rest } = request;
     return loadPipeline({ ...rest, files: httpFiles(url), onProgress, signal });
   };
-  // Through a queue of its own only for its way of ending soon after an abort.
-  return new QueuedEngine(await new Queue().run(load, signal));
-}
-
-class QueuedEngine implements Engine {
-  readonly #pipeline: Pipeline;
-  readonly #queue = new Queue();
-  readonly #disposed = new AbortController();
-
-  constructor(pipeline: Pipeline) {
-    this.#pipeline = pipeline;
-  }
-
-  get info(): EngineInfo {
-    return this.#pipeline.info;
-  }
-
-  async generate({ signal: ownSignal, onStep, ...options }: GenerateOptions): Promise<GeneratedImage> {
-    if (this.#disposed.signal.aborted) {
-      throw new MixdqError("invalid-input", "This engine was disposed; create a new one with createEngine.");
-    }
-    const signal = ownSignal ? AbortSignal.any([ownSignal, this.#disposed.signal]) : this.#disposed.signal;
-    const raw = await this.#queue.run(() => this.#pipeline.generate(options, { signal, onStep }), signal);
-    return new GeneratedImage(raw);
-  }
-
-  async *stream({ signal, onStep, ...options }: GenerateOptions): AsyncGenerator<StreamEvent, void, void> {
-    const left = new AbortController();
-    const events: StreamEvent[] = [];
-    let wake = (): void => {};
-    const push = (event: StreamEvent): void => {
-      events.push(event);
-      wake();
-    };
-    const finished = this.generate({
-      ...options,
-      signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal,
-      onStep: (event) => {
-        onStep?.(event);
-        push(event);
-      },
-    }).then((image) => push({ type: "image", image }));
-
-    try {
-      for (;;) {
-        const arrived = new Promise<void>((resolve) => (wake = resolve));
-        // A failure wins the race and leaves through the loop; a success has pushed the image.
-        if (events.length === 0) await Promise.race([arrived, finished]);
-        const event = events.shift();
-        if (!event) continue;
-        yield event;
-        if (event.type === "image") return;
-      }
-    } finally {
-      left.abort();
-      await finished.catch(() => {});
-    }
-  }
-
-  async dispose(): Promise<void> {
-    this.#disposed.abort();
-    await this.#queue.idle();
-    await this.#pipeline.dispose();
-  }
+  return engineOf(load, signal);
 }
 
 function badChoice(name: string, got: unknown, choices: readonly string[]): MixdqError {

@@ -15,7 +15,9 @@ import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent 
 import type { ModelFiles } from "./weights/files.ts";
 import { openPack } from "./weights/pack.ts";
 
-export interface PipelineOptions extends Partial<Pick<RuntimeOptions, "shaderF16" | "kernels" | "choices" | "share">> {
+export interface PipelineOptions extends Partial<
+  Pick<RuntimeOptions, "shaderF16" | "kernels" | "choices" | "share" | "ortUrl">
+> {
   readonly files: ModelFiles;
   /** Default: fp16, of a pack what it was made for. */
   readonly precision?: Precision | undefined;

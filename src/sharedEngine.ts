@@ -23,8 +23,9 @@ export interface SharedEngine {
 }
 
 /** Equal for options that one engine can serve. */
-export function engineKey({ model, precision, config, backend, worker, debug }: SharedOptions): string {
-  return JSON.stringify([model, precision, config, backend, worker, debug]);
+export function engineKey(options: SharedOptions): string {
+  const { model, precision, config, backend, worker, workerUrl, ortUrl, debug } = options;
+  return JSON.stringify([model, precision, config, backend, worker, workerUrl, ortUrl, debug]);
 }
 
 const engines = new Map<string, Shared>();

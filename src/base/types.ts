@@ -39,6 +39,16 @@ export interface EngineOptions {
   signal?: AbortSignal;
   /** false runs on the calling thread. Default: true where Worker exists. */
   worker?: boolean;
+  /**
+   * URL of a copy of the package's lib/worker.js on the page's own origin. Default: the file that the bundler emits, else
+   * the copy within the package, which a Content-Security-Policy without `worker-src blob:` refuses.
+   */
+  workerUrl?: string;
+  /**
+   * URL of the folder with onnxruntime-web's modules (its `dist`), which the built package does not carry; for the ort-*
+   * backends in a browser.
+   */
+  ortUrl?: string;
   /** The debug dial, see src/base/debug.ts. */
   debug?: number;
 }

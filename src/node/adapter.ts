@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { MixdqError } from "../base/errors.ts";
+import { importOptional } from "../base/optional.ts";
 import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
 
 /**
@@ -92,17 +93,8 @@ export async function exitWithDawn(code: number): Promise<never> {
   process.exit(code);
 }
 
-async function importDawn(): Promise<typeof import("webgpu")> {
-  try {
-    return await import("webgpu");
-  } catch (error) {
-    throw new MixdqError(
-      "unsupported",
-      `WebGPU in Node: the package "webgpu" cannot be loaded on ${process.platform}-${process.arch} ` +
-        `(${error instanceof Error ? error.message.split("\n")[0] : error}). Run npm install again on this machine.`,
-      { cause: error },
-    );
-  }
+function importDawn(): Promise<typeof import("webgpu")> {
+  return importOptional(() => import("webgpu"), "webgpu", `WebGPU in Node on ${process.platform}-${process.arch}`);
 }
 
 function refuse(choice: string): never {

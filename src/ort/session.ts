@@ -8,6 +8,7 @@
 import type * as Ort from "onnxruntime-web";
 import { MixdqError } from "../base/errors.ts";
 import type { ErrorCode } from "../base/errors.ts";
+import { importOptional } from "../base/optional.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { WeightSource } from "./model.ts";
@@ -29,6 +30,8 @@ export interface OrtOptions {
   readonly float?: "f32" | "f16";
   /** The device to share; ONNX Runtime makes its own otherwise. It uses the first one it is given for good. */
   readonly device?: GPUDevice;
+  /** Where its modules lie (its `dist`), as an absolute URL. Default: where the bundler or Node finds the package. */
+  readonly folder?: string | undefined;
   /** The layout of ONNX Runtime's WebGPU convolutions. Default: its own, NHWC. */
   readonly convLayout?: "NHWC" | "NCHW";
   /** For comparisons: whether attention is one operator. Default: true where ONNX Runtime computes it correctly. */
@@ -77,7 +80,7 @@ export async function createOrtRunner(graph: Graph, weights: WeightSource, optio
 /** A function of its own, so that nothing that lives on keeps the weights alive. */
 async function open(graph: Graph, weights: WeightSource, options: OrtOptions, where: string) {
   const { provider, float = "f32", device, convLayout, logLevel = 3 } = options;
-  const ort = await loadOrt(provider, logLevel);
+  const ort = await loadOrt(provider, logLevel, options.folder);
   const fusedAttention = options.fusedAttention ?? (await mayFuseAttention(graph, options));
   const onnx = graphToOnnx(graph, weights, { float, fusedAttention });
   checkSize(where, onnx.externalBytes, options);
@@ -99,16 +102,30 @@ async function open(graph: Graph, weights: WeightSource, options: OrtOptions, wh
 }
 
 /** The plain build is three times as fast on the CPU as the one that can also drive a GPU. */
-export async function loadOrt(provider: OrtOptions["provider"], logLevel: number): Promise<typeof Ort> {
+export async function loadOrt(
+  provider: OrtOptions["provider"],
+  logLevel: number,
+  folder?: string,
+): Promise<typeof Ort> {
+  const ort = await importOrt(provider, folder);
+  // Read once, when the first session is made. Without isolation there is no shared memory and so no threads.
+  const isolated = globalThis.crossOriginIsolated === true;
+  ort.env.wasm.numThreads = isolated ? Math.max(1, Math.min(8, (navigator.hardwareConcurrency ?? 2) >> 1)) : 1;
+  ort.env.logLevel = logLevel === 0 ? "verbose" : "error";
+  return ort;
+}
+
+async function importOrt(provider: OrtOptions["provider"], folder: string | undefined): Promise<typeof Ort> {
+  if (folder === undefined) {
+    const load = () => (provider === "webgpu" ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm"));
+    const instead = "in a browser, serve that package's folder dist and name its address with ortUrl";
+    return importOptional<typeof Ort>(load, "onnxruntime-web", `The backend ort-${provider}`, instead);
+  }
+  const address = `${folder.replace(/\/$/, "")}/ort.${provider}.bundle.min.mjs`;
   try {
-    const ort = provider === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm");
-    // Read once, when the first session is made. Without isolation there is no shared memory and so no threads.
-    const isolated = globalThis.crossOriginIsolated === true;
-    ort.env.wasm.numThreads = isolated ? Math.max(1, Math.min(8, (navigator.hardwareConcurrency ?? 2) >> 1)) : 1;
-    ort.env.logLevel = logLevel === 0 ? "verbose" : "error";
-    return ort;
+    return await import(/* @vite-ignore */ /* webpackIgnore: true */ /* turbopackIgnore: true */ address);
   } catch (error) {
-    throw translated(error, `onnxruntime-web (${provider}) could not be loaded`, "network");
+    throw translated(error, `ortUrl: ${address} could not be loaded`, "network");
   }
 }
 

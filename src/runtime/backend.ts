@@ -4,5 +4,6 @@ import type { Runtime, RuntimeOptions } from "./network.ts";
 import { WebGpuRuntime } from "./webgpuRuntime.ts";
 
 export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
-  return options.backend === "webgpu" ? WebGpuRuntime.create(options) : OrtRuntime.create(options.backend, options.gpu);
+  const { backend, gpu, ortUrl } = options;
+  return backend === "webgpu" ? WebGpuRuntime.create(options) : OrtRuntime.create(backend, gpu, ortUrl);
 }

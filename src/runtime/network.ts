@@ -74,6 +74,8 @@ export interface RuntimeOptions {
   readonly choices?: ChoiceStore | undefined;
   /** false gives every activation memory of its own. */
   readonly share?: boolean;
+  /** Absolute URL of the folder with onnxruntime-web's modules. Default: where the bundler or Node finds the package. */
+  readonly ortUrl?: string | undefined;
 }
 
 interface Storage {

@@ -9,20 +9,37 @@ import { streamCheckpoint, union } from "./weightStream.ts";
 const NO_PACKS =
   'onnxruntime-web has no integer kernels. Use the backend "webgpu", or the model that the pack was made of.';
 
+/** The log level of a runner that says nothing else, see OrtOptions. */
+const ORT_WARNINGS = 3;
+
 export class OrtRuntime implements Runtime {
   readonly backend: Exclude<Backend, "webgpu">;
   readonly adapter: string;
   readonly features: readonly string[];
   readonly activationBytes = 0;
   readonly #fusedAttention: boolean | undefined;
+  readonly #folder: string | undefined;
 
-  static async create(backend: Exclude<Backend, "webgpu">, gpu: GPU | undefined): Promise<OrtRuntime> {
-    if (backend === "ort-wasm") return new OrtRuntime(backend, "onnxruntime-web, WebAssembly", [], undefined);
+  static async create(
+    backend: Exclude<Backend, "webgpu">,
+    gpu: GPU | undefined,
+    folder: string | undefined,
+  ): Promise<OrtRuntime> {
+    // Now, so that where it is missing no weights are fetched first.
+    const { loadOrt } = await import("../ort/session.ts");
+    await loadOrt(backend === "ort-webgpu" ? "webgpu" : "wasm", ORT_WARNINGS, folder);
+    if (backend === "ort-wasm") return new OrtRuntime(backend, "onnxruntime-web, WebAssembly", [], undefined, folder);
     // Only to look at: onnxruntime-web makes its device itself, with the same preference.
     const { adapter, name } = await requestAdapter(gpu);
     const features = (["shader-f16"] as const).filter((feature) => adapter.features.has(feature));
     // On software adapters the fused operator is known to be wrong, and they need minutes to find that out (ort/probe.ts).
-    return new OrtRuntime(backend, `onnxruntime-web on ${name}`, features, isSoftware(name) ? false : undefined);
+    return new OrtRuntime(
+      backend,
+      `onnxruntime-web on ${name}`,
+      features,
+      isSoftware(name) ? false : undefined,
+      folder,
+    );
   }
 
   /** `fusedAttention` undefined: the runner asks the device whether it is right. */
@@ -31,7 +48,9 @@ export class OrtRuntime implements Runtime {
     adapter: string,
     features: readonly string[],
     fusedAttention: boolean | undefined,
+    folder: string | undefined,
   ) {
+    this.#folder = folder;
     this.backend = backend;
     this.adapter = adapter;
     this.features = features;
@@ -50,7 +69,9 @@ export class OrtRuntime implements Runtime {
     for await (const { name, shape, values } of streamCheckpoint({ ...options, component, weights }, all))
       held.set(names.get(name)!, { shape, data: values(float) });
     const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
-    return new OrtNetwork(component, held, { provider, float, fusedAttention: this.#fusedAttention });
+    return new OrtNetwork(component, held, {
+      ...{ provider, float, fusedAttention: this.#fusedAttention, folder: this.#folder },
+    });
   }
 
   async dispose(): Promise<void> {}
@@ -65,6 +86,7 @@ interface OrtOptions {
   readonly provider: "webgpu" | "wasm";
   readonly float: "f32" | "f16";
   readonly fusedAttention: boolean | undefined;
+  readonly folder: string | undefined;
 }
 
 /** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
@@ -99,10 +121,11 @@ class OrtNetwork implements Network {
 
   async #open({ key, build }: KeyedGraph): Promise<OrtRunner> {
     const { createOrtRunner } = await import("../ort/session.ts");
-    const { provider, float, fusedAttention } = this.#options;
+    const { provider, float, fusedAttention, folder } = this.#options;
     const runner = await createOrtRunner(build(), (name) => this.#weight(name), {
       provider,
       float,
+      folder,
       ...(fusedAttention !== undefined && { fusedAttention }),
     });
     this.#runners.set(key, runner);

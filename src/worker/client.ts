@@ -6,7 +6,8 @@ import { proxy, releaseProxy, wrap } from "comlink";
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { Pipeline } from "../pipeline.ts";
 import type { LoadProgress } from "../base/types.ts";
-import type { EngineWorker, LoadRequest, Outcome } from "./protocol.ts";
+import type { EngineWorker, Outcome, StartRequest } from "./protocol.ts";
+import { startWorker } from "./start.ts";
 
 /** How long a worker may take to free its GPU memory before it is ended anyway. */
 const DISPOSE_MS = 2000;
@@ -16,10 +17,9 @@ interface Hooks {
   signal?: AbortSignal;
 }
 
-export async function loadInWorker(request: LoadRequest, { onProgress, signal }: Hooks): Promise<Pipeline> {
-  throwIfAborted(signal);
-  // Bundlers find a worker by exactly this expression.
-  const worker = new Worker(new URL("./engine.worker.ts", import.meta.url), { type: "module", name: "mixdq-engine" });
+export async function loadInWorker(request: StartRequest, { onProgress, signal }: Hooks): Promise<Pipeline> {
+  const { workerUrl, ...rest } = request;
+  const worker = await startWorker(workerUrl, signal);
   const engine = wrap<EngineWorker>(worker);
   const ended = endOf(worker);
   let jobs = 0;
@@ -45,7 +45,7 @@ export async function loadInWorker(request: LoadRequest, { onProgress, signal }:
   }
 
   try {
-    const info = await call((job) => engine.load(job, request, proxy(onProgress ?? (() => {}))), signal);
+    const info = await call((job) => engine.load(job, rest, proxy(onProgress ?? (() => {}))), signal);
     return {
       info,
       generate: (options, hooks = {}) =>
@@ -73,16 +73,8 @@ function endOf(worker: Worker): End {
   promise.catch(() => {}); // whoever waits gets it; nobody waiting is not an error
   worker.onerror = (event) => {
     event.preventDefault();
-    // A script that could not be fetched or parsed gives a plain Event without a message.
-    reject(
-      event.message
-        ? new MixdqError("device-lost", `The engine's worker stopped: ${event.message}. Create a new engine.`)
-        : new MixdqError(
-            "unsupported",
-            "The engine's worker script could not be started. Check that it is served from the page's own origin and " +
-              "that a Content-Security-Policy, if any, allows worker-src 'self'; worker: false runs without one.",
-          ),
-    );
+    const what = event.message ? `: ${event.message}` : "";
+    reject(new MixdqError("device-lost", `The engine's worker stopped${what}. Create a new engine.`));
   };
   worker.onmessageerror = () =>
     reject(new MixdqError("device-lost", "A message from the engine's worker was unreadable. Create a new engine."));

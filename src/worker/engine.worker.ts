@@ -6,7 +6,7 @@ import { expose, transfer } from "comlink";
 import { MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
 import { httpFiles } from "../weights/http.ts";
-import type { EngineWorker, Outcome } from "./protocol.ts";
+import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 
 const jobs = new Map<number, AbortController>();
 let pipeline: Pipeline | undefined;
@@ -50,3 +50,4 @@ const worker: EngineWorker = {
 };
 
 expose(worker);
+postMessage(STARTED);

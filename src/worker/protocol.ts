@@ -1,6 +1,6 @@
 /**
- * What crosses the thread boundary: plain data, and callbacks that Comlink proxies. Types only, so both sides agree
- * without either importing the other.
+ * What crosses the thread boundary: plain data, and callbacks that Comlink proxies. Both sides agree without either
+ * importing the other.
  */
 import type { ErrorCode } from "../base/errors.ts";
 import type {
@@ -21,8 +21,19 @@ export interface LoadRequest {
   /** Absolute URL of a bit-width configuration. */
   readonly config: string | undefined;
   readonly backend: Backend;
+  /** Absolute URL of the folder with onnxruntime-web's modules. */
+  readonly ortUrl: string | undefined;
   readonly debug: number;
 }
+
+/** What it takes to start a worker and load. */
+export interface StartRequest extends LoadRequest {
+  /** Absolute URL of the worker's script instead of the one that bundlers find. */
+  readonly workerUrl: string | undefined;
+}
+
+/** The first message from a worker: its script was found and runs. */
+export const STARTED = "mixdq-engine: started";
 
 /** Everything of GenerateOptions that can be cloned: signals and callbacks stay on their side. */
 export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;

@@ -4,6 +4,7 @@
  * use. Its module finds highs.wasm beside itself, in Node and in a bundle.
  */
 import type { Highs } from "highs";
+import { importOptional } from "../../base/optional.ts";
 import type { Assignment } from "./search.ts";
 import type { Knapsack } from "./relaxation.ts";
 
@@ -17,7 +18,9 @@ export interface HighsResult {
 let loading: Promise<Highs> | undefined;
 
 function load(): Promise<Highs> {
-  return (loading ??= import("highs").then(({ default: loadHighs }) => loadHighs()));
+  return (loading ??= importOptional(() => import("highs"), "highs", "The integer programme").then(
+    ({ default: loadHighs }) => loadHighs(),
+  ));
 }
 
 /** "HiGHS 1.15.1". */

@@ -3,6 +3,7 @@
  * CSS variables, so that one picture serves light and dark.
  */
 import type { EChartsCoreOption } from "echarts/core";
+import { importOptional } from "../../base/optional.ts";
 import { escape } from "./html.ts";
 
 export interface Chart {
@@ -25,13 +26,15 @@ export const colorOf = (bits: number): string => `var(--b${bits})`;
 
 /** Loads ECharts, 1 MB of modules that only a report needs. */
 export async function loadCharts(): Promise<DrawChart> {
-  const [core, charts, components, features, renderers] = await Promise.all([
-    import("echarts/core"),
-    import("echarts/charts"),
-    import("echarts/components"),
-    import("echarts/features"),
-    import("echarts/renderers"),
-  ]);
+  const load = () =>
+    Promise.all([
+      import("echarts/core"),
+      import("echarts/charts"),
+      import("echarts/components"),
+      import("echarts/features"),
+      import("echarts/renderers"),
+    ]);
+  const [core, charts, components, features, renderers] = await importOptional(load, "echarts", "A report's charts");
   core.use([charts.ScatterChart, charts.LineChart, charts.CustomChart, components.GridComponent]);
   core.use([components.LegendComponent, components.MarkLineComponent, features.LabelLayout, renderers.SVGRenderer]);
   return ({ name, title, width, height, option, hint }) => {

@@ -1,0 +1,52 @@
+/**
+ * `import { createEngine } from "mixdq-web/node"`: the same engine in Node, on the `webgpu` package (Dawn), or on
+ * onnxruntime-web where it is installed. Importing this file does nothing.
+ */
+import { throwIfAborted } from "./base/errors.ts";
+import type { EngineOptions } from "./base/types.ts";
+import { type Engine, engineOf } from "./engine.ts";
+import { parseConfig } from "./model/quantization.ts";
+import { requestNodeGpu, type AdapterChoice } from "./node/adapter.ts";
+import { diskFiles } from "./node/diskFiles.ts";
+import { readText } from "./node/inputFiles.ts";
+import { loadPipeline, type Pipeline } from "./pipeline.ts";
+import { httpFiles } from "./weights/http.ts";
+
+export { MixdqError, type ErrorCode } from "./base/errors.ts";
+export { GeneratedImage } from "./api/image.ts";
+export type { AdapterChoice } from "./node/adapter.ts";
+export type { Engine, StreamEvent } from "./engine.ts";
+export type * from "./base/types.ts";
+
+export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
+  /** A folder on disk, or an http(s) URL, of a diffusers model or a pack. */
+  model: string;
+  /** Path of a bit-width configuration, or its http(s) URL. */
+  config?: string;
+  /** Default: a real GPU, else a software adapter of this machine. */
+  adapter?: AdapterChoice;
+}
+
+/**
+ * Loads a model on the calling thread. Throws what createEngine of "mixdq-web" throws, and `unsupported` with the command
+ * that helps where the `webgpu` package or a graphics driver is missing.
+ */
+export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
+  const { model, adapter, config, backend = "webgpu", signal, ...rest } = options;
+  throwIfAborted(signal);
+  const load = async (): Promise<Pipeline> => {
+    const files = isHttp(model) ? httpFiles(model) : await diskFiles(model);
+    const gpu = backend === "ort-wasm" ? undefined : await requestNodeGpu(adapter);
+    return loadPipeline({
+      ...rest,
+      files,
+      backend,
+      config: config === undefined || isHttp(config) ? config : parseConfig(await readText(config), config),
+      ...(gpu && { gpu }),
+      ...(signal && { signal }),
+    });
+  };
+  return engineOf(load, signal);
+}
+
+const isHttp = (address: string): boolean => /^https?:\/\//.test(address);
