@@ -6,9 +6,9 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), "..");
-let build = path.join(root, "dist-cli/release");
-if (existsSync(path.join(root, "vite.config.ts"))) {
+let file = path.join(root, "lib/node/mixdq.js");
+if (existsSync(path.join(root, "src/cli/mixdq.ts"))) {
   const { freshBuild } = await import("./build.mjs");
-  build = await freshBuild(root);
+  file = path.join(await freshBuild(root), "mixdq.mjs");
 }
-await import(pathToFileURL(path.join(build, "mixdq.mjs")).href); // runs as it is imported
+await import(pathToFileURL(file).href); // runs as it is imported

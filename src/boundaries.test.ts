@@ -67,6 +67,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   sharedEngine: ["index"],
   ui: ["index", "mixdq/quality"],
   element: ["sharedEngine", "index"],
+  single: ["index", "element"],
   react: ["sharedEngine", "index"],
 };
 

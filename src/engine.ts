@@ -18,7 +18,10 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
-/** The engine of the pipeline that `load` makes; an abort is answered at once. */
+/**
+ * The engine of the pipeline that `load` makes; an abort is answered at once.
+ * @internal
+ */
 export async function engineOf(load: () => Promise<Pipeline>, signal: AbortSignal | undefined): Promise<Engine> {
   // Through a queue of its own only for its way of ending soon after an abort.
   return new QueuedEngine(await new Queue().run(load, signal));

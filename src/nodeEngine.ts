@@ -6,7 +6,8 @@ import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import { parseConfig } from "./model/quantization.ts";
-import { requestNodeGpu, type AdapterChoice } from "./node/adapter.ts";
+import { requestNodeGpu } from "./node/adapter.ts";
+import type { AdapterChoice } from "./node/adapterChoice.ts";
 import { diskFiles } from "./node/diskFiles.ts";
 import { readText } from "./node/inputFiles.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
@@ -14,7 +15,7 @@ import { httpFiles } from "./weights/http.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
 export { GeneratedImage } from "./api/image.ts";
-export type { AdapterChoice } from "./node/adapter.ts";
+export type { AdapterChoice } from "./node/adapterChoice.ts";
 export type { Engine, StreamEvent } from "./engine.ts";
 export type * from "./base/types.ts";
 

@@ -2,8 +2,8 @@
 import { requestNodeGpu } from "../node/adapter.ts";
 import { loadPipeline } from "../pipeline.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { integer, readFlags, RUN_FLAGS, runFlags, text } from "./options.ts";
+import { modelFolder } from "./defaults.ts";
+import { integer, readFlags, RUN_FLAGS, runFlags } from "./options.ts";
 
 export const BENCH_USAGE = `mixdq bench
   --runs N              pictures to time after a warm-up; default 5
@@ -18,7 +18,7 @@ export async function bench(args: readonly string[]): Promise<void> {
   const pipeline = await loadPipeline({
     ...run,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
-    files: await diskFiles(text(flags, "model") ?? DEFAULT_MODEL),
+    files: await diskFiles(modelFolder(flags)),
   });
   const first = await pipeline.generate({ prompt: PROMPT, seed: 1 });
   const rows: Record<string, number[]> = { encodeMs: [], unetMs: [], decodeMs: [], totalMs: [] };

@@ -12,7 +12,7 @@ import type { Picture } from "../mixdq/quality/picture.ts";
 import { assertReadable } from "../mixdq/quality/reader.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
+import { modelFolder } from "./defaults.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readBytes, sha256 } from "../node/inputFiles.ts";
@@ -138,7 +138,7 @@ async function checkedPlan(args: readonly string[]): Promise<Plan> {
   if (path.resolve(out) === path.resolve(gridFile))
     throw invalidInput(`--grid ${gridFile}: got the file of --out, expected another. Choose another name.`);
 
-  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const folder = modelFolder(flags);
   const files = hashedFiles(await diskFiles(folder));
   const model = await readModel(files);
   const config = (await readConfig(flags)) ?? (await configOfModel(files, run.precision));

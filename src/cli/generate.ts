@@ -8,7 +8,7 @@ import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
+import { modelFolder } from "./defaults.ts";
 import {
   integer,
   number,
@@ -65,7 +65,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
   const source = text(flags, "latents");
   const start = source === undefined ? undefined : await readLatents(source);
-  const files = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const files = await diskFiles(modelFolder(flags));
   // What can be refused is refused before a byte of weights is read.
   const pack = await openPack(files);
   const model = await readModel(pack?.files ?? files);

@@ -16,7 +16,7 @@ import { diskFiles } from "../node/diskFiles.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { openPack } from "../weights/pack.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
+import { modelFolder } from "./defaults.ts";
 import { integer, number, oneOf, precisionFlag, readConfig, readFlags, runFlags, text, type Flags } from "./options.ts";
 
 export const PLAN_USAGE = `mixdq plan
@@ -86,7 +86,7 @@ async function readPlanned(flags: Flags): Promise<Planned> {
     guidanceScale: number(flags, "guidance-scale"),
   };
   if (like === undefined) {
-    const folder = text(flags, "model") ?? DEFAULT_MODEL;
+    const folder = modelFolder(flags);
     const files = await diskFiles(folder);
     const pack = await openPack(files);
     const model = await readModel(pack?.files ?? files);

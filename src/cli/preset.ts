@@ -4,10 +4,10 @@ import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { presetConfig, PRESETS } from "../mixdq/calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
+import { modelFolder } from "./defaults.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { readText } from "../node/inputFiles.ts";
-import { number, oneOf, readFlags, required, text, weightFlags } from "./options.ts";
+import { number, oneOf, readFlags, required, weightFlags } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { readUNet } from "./unet.ts";
@@ -46,7 +46,7 @@ export async function preset(args: readonly string[]): Promise<void> {
   const out = required(flags, "out", "the mixdq.json to write");
   await assertWritable(out);
   const calibration = await readCalibrationFile(required(flags, "calibration", "the calibration.json of this model"));
-  const unet = await readUNet(await diskFiles(text(flags, "model") ?? DEFAULT_MODEL));
+  const unet = await readUNet(await diskFiles(modelFolder(flags)));
   const [height, width] = unet.sampleSize;
   const layers = quantizableLayers(buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32"));
   const config = presetConfig(layers, calibration, {

@@ -20,7 +20,7 @@ import type { ModelFiles } from "../weights/files.ts";
 import { openPack } from "../weights/pack.ts";
 import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
+import { modelFolder } from "./defaults.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { nameOf, readText } from "../node/inputFiles.ts";
 import { readConfig, readFlags, readTensors, required, runFlags, text, type Flags, type RunFlags } from "./options.ts";
@@ -62,7 +62,7 @@ export async function quantize(args: readonly string[]): Promise<void> {
     throw invalidInput(
       `--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`,
     );
-  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const folder = modelFolder(flags);
   const source = await diskFiles(folder);
   if (await openPack(source))
     throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);

@@ -17,8 +17,8 @@ import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { DEFAULT_MODEL } from "./defaults.ts";
-import { precisionFlag, readConfig, readFlags, readTensors, required, RUN_FLAGS, runFlags, text } from "./options.ts";
+import { modelFolder } from "./defaults.ts";
+import { precisionFlag, readConfig, readFlags, readTensors, required, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
 
 export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
@@ -39,7 +39,7 @@ export async function unet(args: readonly string[]): Promise<void> {
   const source = required(flags, "inputs", "a safetensors file with the UNet's inputs");
   await assertWritable(out);
   const tensors = await readTensors(source);
-  const folder = await diskFiles(text(flags, "model") ?? DEFAULT_MODEL);
+  const folder = await diskFiles(modelFolder(flags));
   const pack = await openPack(folder);
   const { files } = pack ?? { files: folder };
   const config = await readUNet(files);

@@ -7,13 +7,9 @@ import os from "node:os";
 import path from "node:path";
 import { MixdqError } from "../base/errors.ts";
 import { importOptional } from "../base/optional.ts";
+import type { AdapterChoice } from "./adapterChoice.ts";
 import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
 
-/**
- * auto: a real GPU, else lavapipe, else SwiftShader. gpu: a real GPU only. Any other text is the name, or a part of
- * it, of an adapter as Dawn lists them.
- */
-export type AdapterChoice = "auto" | "gpu" | "swiftshader" | "lavapipe" | (string & {});
 
 export async function requestNodeGpu(choice: AdapterChoice = "auto"): Promise<GPU> {
   if (DRIVER_FROM_OUTSIDE?.split(path.delimiter).every((file) => !existsSync(file))) return refuse(choice);

@@ -12,9 +12,9 @@ import { readRanges } from "../../mixdq/calibration/file.ts";
 import { attachRanges, writeMixdqConfig } from "../../quant/config.ts";
 import { ALLOCATE_FLAGS, chooseWeights, readAllocateRequest } from "./allocateFlags.ts";
 import { describe, describeChoice, provenanceOf } from "./allocateSummary.ts";
-import { DEFAULT_MODEL } from "../defaults.ts";
+import { modelFolder } from "../defaults.ts";
 import { readBytes, sha256, textOf } from "../../node/inputFiles.ts";
-import { readFlags, text } from "../options.ts";
+import { readFlags } from "../options.ts";
 import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
@@ -59,7 +59,7 @@ export async function allocate(args: readonly string[]): Promise<void> {
     trials &&
     (await letPicturesDecide(asked, {
       ...trials,
-      ...{ model: text(flags, "model") ?? DEFAULT_MODEL, firstSeed: seed },
+      ...{ model: modelFolder(flags), firstSeed: seed },
       configOf: (bits) => ({
         ...configOf(withWidths(balanced.layers, bits)),
         ...{ averageWeightBits: undefined, provenance: {} },

@@ -6,7 +6,7 @@ import { allocate } from "../allocate/allocate.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type AutoRequest, type Step, type StepName } from "./autoSteps.ts";
 import { calibrate } from "../calibrate.ts";
-import { DEFAULT_MODEL } from "../defaults.ts";
+import { defaultModel } from "../defaults.ts";
 import { generate } from "../generate.ts";
 import { filesBelow } from "../../node/fileDigests.ts";
 import { readText } from "../../node/inputFiles.ts";
@@ -84,7 +84,7 @@ async function describeResult(
     step.outputs.map(at).join(", "),
   ]);
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const ofModel = model === DEFAULT_MODEL ? "" : ` --model ${quoted(model)}`;
+  const ofModel = model === defaultModel() ? "" : ` --model ${quoted(model)}`;
   const toJudge = judge === undefined ? ` --prompts ${quoted(prompts)}` : "";
   return [
     `${out}: ${config.averageWeightBits!.toFixed(4)} bits a weight, the pack has ${(bytes / 1e6).toFixed(1)} MB; ` +

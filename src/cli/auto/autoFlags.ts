@@ -10,7 +10,7 @@ import { openPack } from "../../weights/pack.ts";
 import { ALLOCATE_FLAGS, readAllocateRequest } from "../allocate/allocateFlags.ts";
 import { stepsOf, type AutoRequest, type TrialPrompts } from "./autoSteps.ts";
 import { checkSettings, readPrompts } from "../calibrate.ts";
-import { DEFAULT_MODEL } from "../defaults.ts";
+import { modelFolder } from "../defaults.ts";
 import { diskFiles } from "../../node/diskFiles.ts";
 import { choosePrompts, findJudge, type Judge } from "../judging.ts";
 import { integer, number, readFlags, required, runFlags, text, type Flags } from "../options.ts";
@@ -78,7 +78,7 @@ export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
     throw invalidInput(`--act-bits ${actBits}: expected 4 to 8, or 16 for weights only.`);
   const seed = integer(flags, "seed") ?? 0;
 
-  const folder = text(flags, "model") ?? DEFAULT_MODEL;
+  const folder = modelFolder(flags);
   const files = await diskFiles(folder);
   const way = path.relative(path.resolve(folder), path.resolve(out));
   if (!path.isAbsolute(way) && way.split(path.sep)[0] !== "..")
