@@ -10,7 +10,6 @@ import { importOptional } from "../base/optional.ts";
 import type { AdapterChoice } from "./adapterChoice.ts";
 import { type VulkanDriver, findLavapipe, findSwiftShader, useDriver } from "./vulkan.ts";
 
-
 export async function requestNodeGpu(choice: AdapterChoice = "auto"): Promise<GPU> {
   if (DRIVER_FROM_OUTSIDE?.split(path.delimiter).every((file) => !existsSync(file))) return refuse(choice);
   const { create, globals } = await importDawn();
