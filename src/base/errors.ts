@@ -1,6 +1,8 @@
+import { redact } from "./redact.ts";
+
 /**
  * The one error type that leaves this package. `code` is stable and meant for programs; `message` is meant for
- * people and always says where, got, expected and what to do.
+ * people and always says where, got, expected and what to do; addresses in it lose their passwords and tokens.
  */
 export const ERROR_CODES = [
   "unsupported",
@@ -22,7 +24,7 @@ export class MixdqError extends Error {
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(redact(message), options);
     this.name = "MixdqError";
     this.code = code;
   }
