@@ -60,20 +60,30 @@ describe("over HTTP", () => {
       const file = request.url!.replace("/models/m/", "");
       if (special(file, request, response)) return;
       readFile(path.join(MODEL, file)).then(
-        (content) => response.setHeader("content-length", content.length).end(content),
+        (content) => {
+          response.setHeader("content-type", "application/octet-stream");
+          response.setHeader("content-length", content.length).end(content);
+        },
         () => response.writeHead(404).end("nothing here"),
       );
     });
   }
 
   const load = (url: string, options: Partial<PipelineOptions> = {}): Promise<Pipeline> =>
-    loadPipeline({ files: httpFiles(url), gpu, ...options });
+    loadPipeline({ files: httpFiles(url, { retryMs: 1, stallMs: options.stallMs }), gpu, ...options });
 
-  test("a model loads from a plain server", async () => {
-    const pipeline = await load(await serveModel(() => false));
+  test("a model loads from a plain server, no file asked for twice", async () => {
+    const asked: string[] = [];
+    const url = await serveModel((file, { method }) => {
+      if (method === "GET") asked.push(file);
+      return false;
+    });
+    const pipeline = await load(url);
     expect(pipeline.info.weightBytes).toBeGreaterThan(500_000);
     await pipeline.dispose();
     await expectNothingLeft(1);
+    expect(asked).toContain(UNET);
+    expect(asked).toEqual([...new Set(asked)]);
   });
 
   test("a model that is not there is reported by its address", async () => {
@@ -98,17 +108,17 @@ describe("over HTTP", () => {
     await expectNothingLeft(1);
   });
 
-  test("a server in trouble is asked twice, then reported with its status", async () => {
+  test("a server in trouble is asked four times, then reported with its status", async () => {
     let asked = 0;
-    const url = await serveModel((file, _, response) => {
-      if (file !== UNET) return false;
+    const url = await serveModel((file, { method }, response) => {
+      if (file !== UNET || method !== "GET") return false;
       asked++;
       response.writeHead(500).end("oops");
       return true;
     });
     const error = await refusal(load(url));
-    expectError(error, "network", `${url}/${UNET}: got status 500 Internal Server Error, expected 200`, "Try again");
-    expect(asked).toBe(2);
+    expectError(error, "network", `${url}/${UNET}: got status 500 Internal Server Error, expected 200`, "try again");
+    expect(asked).toBe(4);
     await expectNothingLeft(1);
   });
 
@@ -120,8 +130,8 @@ describe("over HTTP", () => {
 
   test("a connection that is cut in the middle of a file is a network error, and nothing stays loaded", async () => {
     const content = await readFile(path.join(MODEL, UNET));
-    const url = await serveModel((file, _, response) => {
-      if (file !== UNET) return false;
+    const url = await serveModel((file, { method }, response) => {
+      if (file !== UNET || method !== "GET") return false;
       response.setHeader("content-length", content.length);
       response.write(content.subarray(0, 100_000), () => setTimeout(() => response.socket!.destroy(), 50));
       return true;
@@ -139,6 +149,19 @@ describe("over HTTP", () => {
       return true;
     });
     expectError(await refusal(load(url)), "integrity", `${url}/${TEXT}`, "cut short: download it again");
+    await expectNothingLeft(1);
+  });
+
+  test("a server that falls silent in the middle of a file is a network error, and nothing stays loaded", async () => {
+    const content = await readFile(path.join(MODEL, UNET));
+    const url = await serveModel((file, { method }, response) => {
+      if (file !== UNET || method !== "GET") return false;
+      response.setHeader("content-length", content.length);
+      response.write(content.subarray(0, 100_000));
+      return true;
+    });
+    const error = await refusal(load(url, { stallMs: 2000 }));
+    expectError(error, "network", `${url}/${UNET}: the server sent nothing for 2 s`, "try again");
     await expectNothingLeft(1);
   });
 

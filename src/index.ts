@@ -4,6 +4,7 @@
  */
 import { BACKENDS, PRECISIONS } from "./base/choices.ts";
 import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { importing } from "./base/offline.ts";
 import { pageUrl } from "./api/pageUrl.ts";
 import { modelUrl } from "./api/support.ts";
 import { type Engine, engineOf } from "./engine.ts";
@@ -19,21 +20,23 @@ export { checkSupport, type Support, type SupportOptions, type SupportReason } f
 export type * from "./base/types.ts";
 
 export async function createEngine(options: EngineOptions): Promise<Engine> {
-  const { model, precision, backend = "webgpu", debug = 0, onProgress, signal } = options;
+  const { model, precision, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
   if (precision !== undefined && !PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);
   if (!BACKENDS.includes(backend)) throw badChoice("backend", backend, BACKENDS);
+  if (stallMs !== undefined && !(typeof stallMs === "number" && stallMs > 0))
+    throw new MixdqError("invalid-input", `createEngine: stallMs is ${stallMs}, expected milliseconds greater than 0.`);
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
   const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
-  const request = { model: modelUrl(model), precision, config, backend, ortUrl, debug };
+  const request = { model: modelUrl(model), precision, config, backend, ortUrl, stallMs, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {
     if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
-    const { loadPipeline } = await import("./pipeline.ts");
+    const { loadPipeline } = await importing(import("./pipeline.ts"), "The engine");
     const { model: url, ...rest } = request;
-    return loadPipeline({ ...rest, files: httpFiles(url), onProgress, signal });
+    return loadPipeline({ ...rest, files: httpFiles(url, rest), onProgress, signal });
   };
   return engineOf(load, signal);
 }

@@ -13,7 +13,7 @@ import { checkRequest, type GenerateRequest } from "./model/request.ts";
 import type { MixdqConfig } from "./quant/config.ts";
 import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./base/types.ts";
 import type { ModelFiles } from "./weights/files.ts";
-import { openPack } from "./weights/pack.ts";
+import { openModel } from "./weights/pack.ts";
 
 export interface PipelineOptions extends Partial<
   Pick<RuntimeOptions, "shaderF16" | "kernels" | "choices" | "share" | "ortUrl">
@@ -26,6 +26,8 @@ export interface PipelineOptions extends Partial<
    * and w4a8, else none.
    */
   readonly config?: MixdqConfig | string | undefined;
+  /** Of the address in `config`: milliseconds of silence after which it is given up. */
+  readonly stallMs?: number | undefined;
   /** Default: webgpu. */
   readonly backend?: Backend;
   /** Default: navigator.gpu. */
@@ -75,8 +77,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   if (options.debug !== undefined) setDebug(options.debug);
   throwIfAborted(signal);
   onProgress?.({ status: "config", loadedBytes: 0, totalBytes: 0, progress: 0 });
-  const pack = await openPack(options.files, signal);
-  const { files } = pack ?? options;
+  const { files, pack } = await openModel(options.files, signal);
   const description = await readModel(files, signal);
   const { precision, config } = await chooseQuantization(files, pack, options, signal);
   throwIfAborted(signal);

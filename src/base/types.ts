@@ -37,6 +37,11 @@ export interface EngineOptions {
   backend?: Backend;
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
+  /**
+   * Milliseconds without a byte from the server after which loading ends with `network`. Default: 60,000. Half of it into
+   * the silence the file is asked for anew, from where it stopped.
+   */
+  stallMs?: number;
   /** false runs on the calling thread. Default: true where Worker exists. */
   worker?: boolean;
   /**

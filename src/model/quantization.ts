@@ -2,8 +2,8 @@
 import { MixdqError } from "../base/errors.ts";
 import { readMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Precision } from "../base/types.ts";
-import type { ModelFiles } from "../weights/files.ts";
-import { httpFiles } from "../weights/http.ts";
+import { noSuchFile, type ModelFiles } from "../weights/files.ts";
+import { httpFiles, percentDecoded, type HttpOptions } from "../weights/http.ts";
 import type { Pack } from "../weights/pack.ts";
 
 /** A configuration is a few hundred bytes a layer; SDXL's 794 layers make about 150 kB. */
@@ -35,12 +35,15 @@ export interface Quantized {
 export async function chooseQuantization(
   files: ModelFiles,
   pack: Pack | undefined,
-  asked: { readonly precision?: Precision | undefined; readonly config?: MixdqConfig | string | undefined },
+  asked: HttpOptions & {
+    readonly precision?: Precision | undefined;
+    readonly config?: MixdqConfig | string | undefined;
+  },
   signal?: AbortSignal,
 ): Promise<Quantized> {
   if (pack) return quantizationOfPack(pack, asked, signal);
   const { precision = "fp16", config } = asked;
-  if (typeof config === "string") return { precision, config: await fetchConfig(config, signal) };
+  if (typeof config === "string") return { precision, config: await fetchConfig(config, signal, asked) };
   return { precision, config: config ?? (await configOfModel(files, precision, signal)) };
 }
 
@@ -104,15 +107,17 @@ export async function configOfModel(
 }
 
 /** The configuration at an absolute address. Throws `invalid-input` where there is none, `network`. */
-export async function fetchConfig(address: string, signal?: AbortSignal): Promise<MixdqConfig> {
-  const url = new URL(address);
-  const folder = new URL(".", url);
-  folder.search = url.search;
-  const name = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
-  const text = await httpFiles(folder.href).text(name, signal);
-  if (text === undefined)
-    throw new MixdqError("invalid-input", `${address}: there is no such file. Check the address of the configuration.`);
-  return parseConfig(text, address);
+export async function fetchConfig(address: string, signal?: AbortSignal, options?: HttpOptions): Promise<MixdqConfig> {
+  const folder = new URL(".", address);
+  folder.search = new URL(address).search;
+  const name = percentDecoded(new URL(address).pathname.split("/").at(-1)!);
+  const files = httpFiles(folder.href, options);
+  const text = await files.text(name, signal);
+  if (text === undefined) {
+    const advice = "Check the address of the configuration.";
+    throw noSuchFile(files, name, "a bit-width configuration", advice);
+  }
+  return parseConfig(text, `${files.location}/${name}`);
 }
 
 /** Of the largest value. Text encoders compute the first token the same way for every prompt; drivers may round. */

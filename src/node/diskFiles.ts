@@ -4,7 +4,8 @@ import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
 import { MixdqError } from "../base/errors.ts";
-import type { ModelFiles } from "../weights/files.ts";
+import { MAX_TEXT_BYTES, tooLongText, type ModelFiles } from "../weights/files.ts";
+import { refusePointer } from "../weights/sniff.ts";
 
 /** Throws `invalid-input` where there is no such folder. */
 export async function diskFiles(folder: string): Promise<ModelFiles> {
@@ -14,22 +15,34 @@ export async function diskFiles(folder: string): Promise<ModelFiles> {
       "invalid-input",
       `--model ${folder}: no such folder. Give the folder of a diffusers model: it holds model_index.json, unet/, vae/, ...`,
     );
+  const at = (name: string): string => path.join(folder, name);
   return {
     location: folder,
-    text: (name) => orMissing(path.join(folder, name), (file) => readFile(file, "utf8")),
+    isLocal: true,
+    text: (name) =>
+      orMissing(at(name), async (file, size) => {
+        if (size > MAX_TEXT_BYTES) throw tooLongText(file, String(size));
+        const text = await readFile(file, "utf8");
+        refusePointer(text, file);
+        return text;
+      }),
     open: (name) =>
-      orMissing(path.join(folder, name), async (file) => {
-        const { size } = await stat(file);
+      orMissing(at(name), async (file, size) => {
         const chunks = createReadStream(file, { highWaterMark: 2 ** 20 });
         return { bytes: size, body: Readable.toWeb(chunks) as ReadableStream<Uint8Array> };
       }),
+    size: (name) => orMissing(at(name), async (_, size) => size),
   };
 }
 
-async function orMissing<T>(file: string, read: (file: string) => Promise<T>): Promise<T | undefined> {
+async function orMissing<T>(file: string, read: (file: string, size: number) => Promise<T>): Promise<T | undefined> {
   try {
-    return await read(file);
+    const info = await stat(file);
+    // A device or a pipe may have no end.
+    if (info.isFile()) return await read(file, info.size);
+    throw new Error("it is not a file");
   } catch (error) {
+    if (error instanceof MixdqError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" || code === "ENOTDIR") return undefined;
     throw new MixdqError("network", `${file} cannot be read: ${message}.`, { cause: error });

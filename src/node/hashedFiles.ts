@@ -1,7 +1,7 @@
 /** A model's files that tell, once they have been read, whether they are the same as another time. */
 import { createHash } from "node:crypto";
 import { MixdqError } from "../base/errors.ts";
-import type { FileStream, ModelFiles } from "../weights/files.ts";
+import { sizeOf, type FileStream, type ModelFiles } from "../weights/files.ts";
 import { sha256 } from "./inputFiles.ts";
 
 /**
@@ -12,6 +12,9 @@ export function hashedFiles(files: ModelFiles): ModelFiles & { digest(): string 
   const digests = new Map<string, string>();
   return {
     location: files.location,
+    isLocal: files.isLocal,
+    refusalOf: (name) => files.refusalOf?.(name),
+    size: (name, signal) => sizeOf(files, name, signal),
     async text(name, signal) {
       const content = await files.text(name, signal);
       if (content !== undefined) digests.set(name, sha256(content));

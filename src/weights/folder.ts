@@ -1,11 +1,10 @@
 /**
  * Finding a component's weights in a diffusers folder: one safetensors file or shards with an index, in the plain or the
- * `fp16` variant. A folder is probed file by file, because over HTTP there is no listing, and distrustfully, because
- * many a server answers a missing file with its front page.
+ * `fp16` variant. A folder without a list of its files is probed file by file, because over HTTP there is no listing.
  */
 import { MixdqError } from "../base/errors.ts";
 import type { Precision } from "../base/types.ts";
-import type { FileStream, ModelFiles } from "./files.ts";
+import { noSuchFile, REFUSED, sizeOf, type ModelFiles } from "./files.ts";
 import { streamTensors } from "./safetensors.ts";
 import type { WeightTensor } from "./safetensors.ts";
 
@@ -67,9 +66,9 @@ async function* tensorsOfFile(
   { signal, wanted, onBytes }: TensorOptions = {},
 ): AsyncGenerator<WeightTensor, void, undefined> {
   const where = `${files.location}/${path}`;
-  const stream = await openWeights(files, path, signal);
+  const stream = await files.open(path, signal);
   if (stream === undefined)
-    throw new MixdqError("invalid-model", `${where}: the file was there and is no more. Load the model again.`);
+    throw noSuchFile(files, path, "the weights that were there before", "Load the model again.");
   const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
   yield* streamTensors(stream, where, { signal, wanted, onBytes: report });
 }
@@ -84,13 +83,10 @@ async function* tensorsOfShards(
     if (![...names].some(wanted)) continue;
     const path = `${component}/${shard}`;
     const where = `${files.location}/${path}`;
-    const stream = await openWeights(files, path, signal);
+    const stream = await files.open(path, signal);
     if (stream === undefined) {
       const advice = "Copy the missing file, or save the model again.";
-      throw new MixdqError(
-        "invalid-model",
-        `${where}: no such file, expected a shard that ${found.path} names. ${advice}`,
-      );
+      throw noSuchFile(files, path, `a shard that ${found.path} names`, advice);
     }
     const missing = new Set(names);
     const wantedHere = (name: string) => {
@@ -106,14 +102,14 @@ async function* tensorsOfShards(
 
 /**
  * A JSON file of the model, parsed; the caller checks what is in it. Throws `invalid-model` where it is missing or
- * malformed, and what `files.text` throws.
+ * malformed, `network` where it is refused, and what `files.text` throws.
  */
 export async function readJson(files: ModelFiles, path: string, signal?: AbortSignal): Promise<unknown> {
   const where = `${files.location}/${path}`;
   const text = await files.text(path, signal);
-  if (text === undefined || isMarkup(text)) {
+  if (text === undefined) {
     const advice = "Check the model's address, and that it was saved by diffusers.";
-    throw new MixdqError("invalid-model", `${where}: no such file, expected a JSON file. ${advice}`);
+    throw noSuchFile(files, path, "a JSON file", advice);
   }
   return parseJson(text, where);
 }
@@ -135,37 +131,35 @@ async function findWeights(
   signal: AbortSignal | undefined,
 ): Promise<FoundWeights> {
   const stem = component.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
-  const looked: string[] = [];
-  for (const name of candidates(stem, precision)) {
+  const looked = candidates(stem, precision);
+  for (const name of looked) {
     const path = `${component}/${name}`;
-    looked.push(name);
     if (name.endsWith(".safetensors")) {
-      const stream = await openWeights(files, path, signal);
-      if (stream === undefined) continue;
-      await stream.body.cancel();
-      return { kind: "single", path, bytes: stream.bytes };
+      const bytes = await sizeOf(files, path, signal);
+      if (bytes !== undefined) return { kind: "single", path, bytes };
     } else {
       const text = await files.text(path, signal);
-      if (text === undefined || isMarkup(text)) continue;
-      return { kind: "sharded", path, ...parseIndex(text, `${files.location}/${path}`) };
+      if (text !== undefined) return { kind: "sharded", path, ...parseIndex(text, `${files.location}/${path}`) };
     }
   }
 
   const where = `${files.location}/${component}`;
   for (const pickled of [stem === "model" ? "pytorch_model.bin" : `${stem}.bin`, `${stem}.fp16.bin`]) {
-    const stream = await openWeights(files, `${component}/${pickled}`, signal);
-    if (stream === undefined) continue;
-    await stream.body.cancel();
+    if ((await sizeOf(files, `${component}/${pickled}`, signal)) === undefined) continue;
     throw new MixdqError(
       "invalid-model",
       `${where}: got ${pickled}, expected safetensors (a .bin file can run code when it is read). ` +
         `Save the model with save_pretrained(..., safe_serialization=True).`,
     );
   }
-  throw new MixdqError(
-    "invalid-model",
-    `${where}: no weights; looked for ${looked.join(", ")}. Check the model's address, and that the files are there.`,
-  );
+  const lookedFor = `no weights; looked for ${looked.join(", ")}`;
+  const refused = looked.find((name) => files.refusalOf?.(`${component}/${name}`));
+  if (refused !== undefined) {
+    const got = `got ${files.refusalOf?.(`${component}/${refused}`)} for ${refused}`;
+    throw new MixdqError("network", `${where}: ${got}, and ${lookedFor}. ${REFUSED}`);
+  }
+  const advice = "Check the model's address, and that the files are there.";
+  throw new MixdqError("invalid-model", `${where}: ${lookedFor}. ${advice}`);
 }
 
 /**
@@ -218,55 +212,6 @@ function groupByShard(owners: ReadonlyMap<string, string>): Map<string, Set<stri
     throw new MixdqError("invalid-model", `The index names ${shards.size} shards, expected at most ${MAX_SHARDS}.`);
   }
   return shards;
-}
-
-/** The file, or undefined where there is none or a page of markup in its place. */
-async function openWeights(
-  files: ModelFiles,
-  path: string,
-  signal: AbortSignal | undefined,
-): Promise<FileStream | undefined> {
-  const stream = await files.open(path, signal);
-  if (stream === undefined) return undefined;
-  const reader = stream.body.getReader();
-  const first = await reader.read().catch((cause: unknown) => {
-    if (cause instanceof MixdqError) throw cause;
-    if (signal?.aborted) throw new MixdqError("aborted", "The run was cancelled.", { cause });
-    const message = `${files.location}/${path}: the stream broke off (${String(cause)}). Check the connection.`;
-    throw new MixdqError("network", message, { cause });
-  });
-  if (!first.done && isMarkup(new TextDecoder("latin1").decode(first.value.subarray(0, 256)))) {
-    await reader.cancel();
-    return undefined;
-  }
-  return { bytes: stream.bytes, body: resume(first.value, reader) };
-}
-
-/** The stream as if its first chunk had not been read. */
-function resume(
-  first: Uint8Array | undefined,
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-): ReadableStream<Uint8Array> {
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        if (first === undefined) controller.close();
-        else controller.enqueue(first);
-      },
-      async pull(controller) {
-        const { done, value } = await reader.read();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      cancel: (reason) => reader.cancel(reason),
-    },
-    // No reading ahead: the network's own buffers do that.
-    { highWaterMark: 0 },
-  );
-}
-
-export function isMarkup(text: string): boolean {
-  return /^\s*</.test(text);
 }
 
 function parseJson(text: string, where: string): unknown {

@@ -60,13 +60,14 @@ const MAX_TENSOR_BYTES = 2 ** 32;
  * Throws `invalid-model` with a guess at what the file really is.
  */
 export function readHeaderLength(head: Uint8Array, where: string): number {
-  const guess = guessContent(head);
-  if (guess !== undefined) {
-    throw invalid(where, guess, "a safetensors file", "Check the address, or download the file again.");
-  }
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const length = head.length < LENGTH_BYTES ? 0 : view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
+  // A possible length first: 15,392 looks like the beginning of a page (" <"), but no text has the zeros after it.
   if (length < 2 || length > MAX_HEADER_BYTES) {
+    const guess = guessContent(head);
+    if (guess !== undefined) {
+      throw invalid(where, guess, "a safetensors file", "Check the address, or download the file again.");
+    }
     const got = head.length < LENGTH_BYTES ? `a file of ${head.length} bytes` : `a header of ${length} bytes`;
     throw invalid(where, got, `2 to ${MAX_HEADER_BYTES} bytes of header`, "This is not a safetensors file.");
   }

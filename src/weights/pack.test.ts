@@ -183,8 +183,26 @@ describe("a pack", () => {
   test("is none where there is no manifest, or a page in its place", async () => {
     const stored: Stored = new Map();
     expect(await openPack(filesOf(stored))).toBeUndefined();
-    stored.set("manifest.json", new TextEncoder().encode("\n<!doctype html>"));
-    expect(await openPack(filesOf(stored))).toBeUndefined();
+    for (const other of [
+      "\n<!doctype html>",
+      '{"name": "app", "icons": []}',
+      '{"error": "Entry not found"}',
+      "Not found",
+    ]) {
+      stored.set("manifest.json", new TextEncoder().encode(other));
+      expect(await openPack(filesOf(stored))).toBeUndefined();
+    }
+  });
+
+  test("names a Git LFS pointer in the place of a shard, and the cure", async () => {
+    const stored = await made(256);
+    const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 256\n";
+    for (const name of stored.keys()) if (name.endsWith(".bin")) stored.set(name, new TextEncoder().encode(pointer));
+    for (const isSized of [true, false])
+      expect(await refusal(read(filesOf(stored, 33, isSized), "unet"))).toMatchObject({
+        code: "invalid-model",
+        message: expect.stringMatching("got a Git LFS pointer, expected the file itself. Run `git lfs pull`"),
+      });
   });
 
   test("yields nothing of a shard that is damaged", async () => {

@@ -1,9 +1,11 @@
 /** Reading a pack: every file is checked against its SHA-256 before a byte of it is used, one shard is held at a time. */
 import { MixdqError } from "../base/errors.ts";
 import { allocate, ByteReader } from "./byteReader.ts";
-import type { ModelFiles } from "./files.ts";
+import { listedFiles, readFileList } from "./fileList.ts";
+import { noSuchFile, type ModelFiles } from "./files.ts";
 import { MANIFEST, piecesOf, readManifest, type PackManifest, type PackTensor } from "./packManifest.ts";
 import { sha256 } from "./sha256.ts";
+import { refusePointer, SNIFF_BYTES } from "./sniff.ts";
 
 /** About 5,000 tensors of SDXL at 150 bytes each, and their like. */
 const MAX_MANIFEST_CHARACTERS = 64 * 2 ** 20;
@@ -42,18 +44,39 @@ export interface Pack {
   readShard(index: number, options?: PartOptions, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** The pack in a folder, or undefined where there is no manifest.json. Throws `invalid-model` for one that is wrong. */
-export async function openPack(source: ModelFiles, signal?: AbortSignal): Promise<Pack | undefined> {
+/** A model's files, and what it is packed in if it is a pack. */
+export interface OpenModel {
+  readonly files: ModelFiles;
+  readonly pack: Pack | undefined;
+}
+
+/**
+ * What manifest.json says about a folder: that it is a pack, or which files it has; without one, what is there is found
+ * out file by file. Throws `invalid-model` for a manifest that is wrong.
+ */
+export async function openModel(source: ModelFiles, signal?: AbortSignal): Promise<OpenModel> {
   const where = `${source.location}/${MANIFEST}`;
   const text = await source.text(MANIFEST, signal);
-  if (text === undefined) return undefined;
+  if (text === undefined) return { files: source, pack: undefined };
   if (text.length > MAX_MANIFEST_CHARACTERS)
     throw new MixdqError(
       "invalid-model",
       `${where}: got ${text.length} characters, expected at most ${MAX_MANIFEST_CHARACTERS}. This is not a pack.`,
     );
+  const list = readFileList(text, where);
+  if (list) return { files: source.isLocal ? source : listedFiles(source, list), pack: undefined };
   const manifest = readManifest(text, where);
-  if (manifest === undefined) return undefined;
+  const pack = manifest && packOf(source, manifest);
+  return { files: pack?.files ?? source, pack };
+}
+
+/** The pack in a folder, or undefined where there is none. Throws as `openModel`. */
+export async function openPack(source: ModelFiles, signal?: AbortSignal): Promise<Pack | undefined> {
+  return (await openModel(source, signal)).pack;
+}
+
+function packOf(source: ModelFiles, manifest: PackManifest): Pack {
+  const where = `${source.location}/${MANIFEST}`;
   const sizes = manifest.shards.map(({ bytes }) => bytes);
 
   async function readShard(
@@ -61,19 +84,24 @@ export async function openPack(source: ModelFiles, signal?: AbortSignal): Promis
     { signal, onBytes }: PartOptions = {},
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const shard = manifest!.shards[index]!;
+    const shard = manifest.shards[index]!;
     const here = `${source.location}/${shard.file}`;
     const stream = await source.open(shard.file, signal);
-    if (stream === undefined)
-      throw new MixdqError("invalid-model", `${here}: no such file, expected a shard that ${where} names. ${COPY}`);
+    if (stream === undefined) throw noSuchFile(source, shard.file, `a shard that ${where} names`, COPY);
     const report = onBytes && ((count: number) => onBytes(count, shard.file, shard.bytes));
     const reader = new ByteReader(stream.body, here, signal, report);
     try {
-      if (stream.bytes > 0 && stream.bytes !== shard.bytes) throw wrongSize(here, stream.bytes, shard);
+      if (stream.bytes > 0 && stream.bytes !== shard.bytes) {
+        refusePointer(await reader.read(Math.min(stream.bytes, SNIFF_BYTES)), here);
+        throw wrongSize(here, stream.bytes, shard);
+      }
       const room = into && into.length >= shard.bytes ? into : allocate(shard.bytes, here);
       const bytes = room.subarray(0, shard.bytes);
       const filled = await reader.fill(bytes);
-      if (filled < shard.bytes) throw wrongSize(here, filled, shard);
+      if (filled < shard.bytes) {
+        refusePointer(bytes.subarray(0, filled), here);
+        throw wrongSize(here, filled, shard);
+      }
       if (!(await reader.isAtEnd())) throw wrongSize(here, "more", shard);
       await checkDigest(here, bytes, shard.sha256);
       return bytes;
@@ -117,13 +145,14 @@ export async function openPack(source: ModelFiles, signal?: AbortSignal): Promis
 function checkedFiles(source: ModelFiles, { files }: PackManifest): ModelFiles {
   return {
     location: source.location,
+    refusalOf: (path) => source.refusalOf?.(path),
+    size: async (path) => files.get(path)?.bytes,
     async text(path, signal) {
       const file = files.get(path);
       if (file === undefined) return undefined;
       const here = `${source.location}/${path}`;
       const text = await source.text(path, signal);
-      if (text === undefined)
-        throw new MixdqError("invalid-model", `${here}: no such file, expected one that the manifest names. ${COPY}`);
+      if (text === undefined) throw noSuchFile(source, path, "one that the manifest names", COPY);
       const bytes = new TextEncoder().encode(text);
       if (bytes.length !== file.bytes) throw wrongSize(here, bytes.length, file);
       await checkDigest(here, bytes, file.sha256);

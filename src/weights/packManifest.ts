@@ -12,7 +12,7 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import { isObject, show } from "../base/json.ts";
-import { isMarkup } from "./folder.ts";
+import { isInsteadOf } from "./sniff.ts";
 
 export const MANIFEST = "manifest.json";
 const FORMAT = "mixdq-pack";
@@ -115,10 +115,15 @@ export function writeManifest({ components, shards, files, bos, model, config, l
   ].join("\n");
 }
 
-/** undefined for a page of markup in the file's place. Throws `invalid-model`; `where` is the file, for messages. */
+/**
+ * undefined for a page in the file's place and another program's manifest. Throws `invalid-model`; `where` is the file,
+ * for messages.
+ */
 export function readManifest(text: string, where: string): PackManifest | undefined {
-  if (isMarkup(text)) return undefined;
+  if (isInsteadOf(MANIFEST, text)) return undefined;
   const file = object(parse(text, where), where);
+  // Web apps have one of this name, too.
+  if (!("format" in file || "shards" in file)) return undefined;
   expectThat(file["format"] === FORMAT, where, `format ${show(file["format"])}`, `"${FORMAT}"`);
   expectThat(file["version"] === VERSION, where, `version ${show(file["version"])}`, `${VERSION}`);
   const files = readFiles(file["files"], where);

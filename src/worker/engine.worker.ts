@@ -30,7 +30,7 @@ async function run<T>(job: number, work: (signal: AbortSignal) => Promise<T>): P
 const worker: EngineWorker = {
   load: (job, { model, ...options }, onProgress) =>
     run(job, async (signal) => {
-      pipeline = await loadPipeline({ ...options, files: httpFiles(model), onProgress, signal });
+      pipeline = await loadPipeline({ ...options, files: httpFiles(model, options), onProgress, signal });
       return pipeline.info;
     }),
 

@@ -23,6 +23,7 @@ export interface LoadRequest {
   readonly backend: Backend;
   /** Absolute URL of the folder with onnxruntime-web's modules. */
   readonly ortUrl: string | undefined;
+  readonly stallMs: number | undefined;
   readonly debug: number;
 }
 
