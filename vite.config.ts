@@ -1,10 +1,10 @@
 /** The page's build, its servers, and the test run. Relative base and no SPA fallback: any static host will do. */
-import { createReadStream } from "node:fs";
-import { cp, stat } from "node:fs/promises";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import { cp, writeFile } from "node:fs/promises";
 import path from "node:path";
 import type { Plugin } from "vite";
 import { defineConfig } from "vitest/config";
+import { listFiles, serveModels } from "./src/node/modelServer.ts";
+import { writeFileList } from "./src/weights/fileList.ts";
 
 const root = import.meta.dirname;
 
@@ -33,27 +33,13 @@ export default defineConfig({
 });
 
 /**
- * Serves models/ in dev and preview, and puts the default model into the build. Vite's public/ would copy every model
- * that lies there, and none of the others should ever be published by accident.
+ * Serves models/ in dev and preview, and puts the default model into the build, with a list of its files. Vite's public/
+ * would copy every model that lies there, and none of the others should ever be published by accident.
  */
 function models(): Plugin {
-  const serve = (request: IncomingMessage, response: ServerResponse, next: () => void): void => {
-    const url = (request.url ?? "").split("?")[0];
-    if (/%(?![0-9a-f]{2})/i.test(url)) return next();
-    // Normalised as an absolute path first, ".." cannot lead out of models/.
-    const file = path.join(root, "models", path.normalize(decodeURIComponent(url)));
-    stat(file).then(
-      (info) => {
-        if (!info.isFile()) return next();
-        response.setHeader("Content-Type", file.endsWith(".json") ? "application/json" : "application/octet-stream");
-        response.setHeader("Content-Length", info.size);
-        response.setHeader("Cache-Control", "no-cache");
-        if (request.method === "HEAD") response.end();
-        else createReadStream(file).pipe(response);
-      },
-      () => next(),
-    );
-  };
+  const serve = serveModels(path.join(root, "models"));
+  // What the model was made by and measured with is for developers, not for visitors.
+  const isForVisitors = (name: string): boolean => !/^(recipe|quantization|reference\..*)$/.test(name);
   return {
     name: "mixdq-models",
     configureServer: (server) => void server.middlewares.use("/models", serve),
@@ -63,9 +49,9 @@ function models(): Plugin {
       const target = path.join(options.dir ?? path.join(root, "dist"), "models/postcard");
       await cp(path.join(root, "models/postcard"), target, {
         recursive: true,
-        // What the model was made by and measured with is for developers, not for visitors.
-        filter: (source) => !/^(recipe|quantization|reference\..*)$/.test(path.basename(source)),
+        filter: (source) => isForVisitors(path.basename(source)),
       });
+      await writeFile(path.join(target, "manifest.json"), writeFileList(await listFiles(target)));
     },
   };
 }
