@@ -1,7 +1,10 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { checkSupport, modelUrl } from "./support.ts";
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 const LIMITS = {
   maxStorageBuffersPerShaderStage: 8,
@@ -68,7 +71,7 @@ test("the bytes of a model are the sizes of the weight files it would fetch", as
     const path = String(url instanceof Request ? url.url : url).replace("https://host/model/", "");
     if (path === "model_index.json") return new Response(JSON.stringify(index));
     if (!(path in sizes)) return new Response("", { status: 404 });
-    return new Response("x".repeat(sizes[path]), { headers: { "content-length": String(sizes[path]) } });
+    return new Response(new Uint8Array(sizes[path]), { headers: { "content-length": String(sizes[path]) } });
   });
   await expect(checkSupport({ model: "https://host/model" })).resolves.toMatchObject({ ok: true, modelBytes: 534 });
   const fp32 = await checkSupport({ model: "https://host/model", precision: "fp32" });
@@ -81,6 +84,41 @@ test("a folder without a model is a reason, not an exception", async () => {
   const { ok, reasons } = await checkSupport({ model: "https://host/nothing" });
   expect(ok).toBe(false);
   expect(reasons).toMatchObject([{ code: "model", message: expect.stringContaining("model_index.json") }]);
+});
+
+test("a model that cannot be fetched says whether this device is offline, the host fails, or it is no model", async () => {
+  stubGpu({});
+  const reasonFor = async (answer: () => Response, onLine = true): Promise<unknown> => {
+    vi.stubGlobal("navigator", { ...navigator, onLine });
+    vi.stubGlobal("fetch", async () => answer());
+    const { ok, reasons } = await checkSupport({ model: "https://u:secret@host/m?token=secret", stallMs: 50 });
+    expect(ok).toBe(false);
+    expect(reasons[0].message).toMatch("https://host/m");
+    expect(reasons[0].message).not.toMatch("secret");
+    return reasons.map(({ code }) => code);
+  };
+  const unreachable = (): never => {
+    throw new TypeError("Failed to fetch");
+  };
+  // What fails is asked for again, ever later.
+  vi.useFakeTimers({ shouldAdvanceTime: true, advanceTimeDelta: 1000 });
+  expect(await reasonFor(unreachable, false)).toEqual(["offline"]);
+  expect(await reasonFor(unreachable)).toEqual(["offline"]);
+  expect(await reasonFor(() => new Response("", { status: 503 }))).toEqual(["network"]);
+  expect(await reasonFor(() => new Response("", { status: 401 }))).toEqual(["network"]);
+  expect(await reasonFor(() => new Response("", { status: 404 }))).toEqual(["model"]);
+});
+
+test("a model whose host is silent ends with a reason", async () => {
+  stubGpu({});
+  vi.stubGlobal("fetch", () => new Promise(() => {}));
+  const { reasons } = await checkSupport({ model: "https://host/m", stallMs: 50 });
+  expect(reasons).toMatchObject([{ code: "network", message: expect.stringMatching("sent nothing for 0.05 s") }]);
+});
+
+test("a wrong address shows neither password nor token", () => {
+  for (const wrong of ["https://u:se?cret@host/m", "m/without/page?token=secret"])
+    expect(() => modelUrl(wrong)).toThrow(expect.objectContaining({ message: expect.not.stringMatching("cret") }));
 });
 
 test("a model without an address is refused with an example", () => {

@@ -4,12 +4,13 @@
  */
 import { BACKENDS } from "../base/choices.ts";
 import { MixdqError } from "../base/errors.ts";
+import { redactAddress } from "../base/redact.ts";
 import { checkLimits } from "../gpu/device.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
-import { httpFiles } from "../weights/http.ts";
-import { openPack } from "../weights/pack.ts";
+import { httpFiles, UnreachableError } from "../weights/http.ts";
+import { openModel } from "../weights/pack.ts";
 
 export interface SupportOptions {
   /** URL of a diffusers folder or a pack. Without one, only the machine is looked at. */
@@ -18,13 +19,23 @@ export interface SupportOptions {
   backend?: Backend;
   /** Default: fp16. Decides which of a model's files are fetched. */
   precision?: Precision;
+  /** As for createEngine. */
+  stallMs?: number;
   signal?: AbortSignal;
 }
 
 export interface SupportReason {
-  readonly code: "no-webgpu" | "insecure-context" | "no-adapter" | "limits" | "no-wasm" | "model" | "storage";
+  /**
+   * Of the machine: `no-webgpu` (the browser), `insecure-context`, `no-adapter`, `limits` (of the adapter), `no-wasm`. Of
+   * the model: `offline` (this device is, or the model's host cannot be reached), `network` (the host fails or refuses
+   * a file), `model` (something else is wrong with it).
+   */
+  readonly code: MachineReason | ModelReason | "storage";
   readonly message: string;
 }
+
+type MachineReason = "no-webgpu" | "insecure-context" | "no-adapter" | "limits" | "no-wasm";
+type ModelReason = "offline" | "network" | "model";
 
 export interface Support {
   readonly ok: boolean;
@@ -40,7 +51,7 @@ export interface Support {
 }
 
 export async function checkSupport(options: SupportOptions = {}): Promise<Support> {
-  const { backend = "webgpu", precision = "fp16", signal } = options;
+  const { backend = "webgpu", precision = "fp16", stallMs, signal } = options;
   const machine = await lookAtMachine();
   const reasons: SupportReason[] = [];
   if (backend === "ort-wasm") {
@@ -54,13 +65,18 @@ export async function checkSupport(options: SupportOptions = {}): Promise<Suppor
   let modelBytes = 0;
   if (options.model !== undefined) {
     try {
-      modelBytes = await weightBytes(httpFiles(modelUrl(options.model)), precision, signal);
+      modelBytes = await weightBytes(httpFiles(modelUrl(options.model), { stallMs }), precision, signal);
     } catch (error) {
       if (signal?.aborted || !(error instanceof MixdqError)) throw error;
-      reasons.push({ code: "model", message: error.message });
+      reasons.push({ code: reasonFor(error), message: error.message });
     }
   }
   return { ...machine, ok: reasons.length === 0, reasons, modelBytes };
+}
+
+function reasonFor(error: MixdqError): ModelReason {
+  if (error instanceof UnreachableError) return "offline";
+  return error.code === "network" ? "network" : "model";
 }
 
 /** The absolute URL of a model's folder: a worker would resolve a relative one against its own script. */
@@ -70,7 +86,7 @@ export function modelUrl(model: string): string {
   if (text === "" || !URL.canParse(text, base)) {
     throw new MixdqError(
       "invalid-input",
-      `model is ${JSON.stringify(model)}, expected the URL of a diffusers folder, for example "models/postcard" or ` +
+      `model is ${JSON.stringify(typeof model === "string" ? redactAddress(model) : model)}, expected the URL of a diffusers folder, for example "models/postcard" or ` +
         `"https://host/name/resolve/main".`,
     );
   }
@@ -80,8 +96,8 @@ export function modelUrl(model: string): string {
 /** The components whose weights make a picture; a safety checker or an image encoder is not fetched. */
 const COMPONENTS = ["unet", "vae", "text_encoder", "text_encoder_2"];
 
-async function weightBytes(files: ModelFiles, precision: Precision, signal: AbortSignal | undefined): Promise<number> {
-  const pack = await openPack(files, signal);
+async function weightBytes(source: ModelFiles, precision: Precision, signal: AbortSignal | undefined): Promise<number> {
+  const { files, pack } = await openModel(source, signal);
   if (pack) return pack.manifest.shards.reduce((sum, { bytes }) => sum + bytes, 0);
   const index = await readJson(files, "model_index.json", signal);
   // [library, class]; [null, null] for a part that this model does without.

@@ -1,12 +1,14 @@
 /** What the error panel says besides the error's own message: a title, and what a person can do on this page. */
 import type { ErrorCode } from "../base/errors.ts";
+import { isOffline } from "../base/offline.ts";
+import type { SupportReason } from "../index.ts";
 
 interface Advice {
   readonly title: string;
   readonly advice: string;
 }
 
-export const ADVICE: Record<ErrorCode, Advice> = {
+const ADVICE: Record<ErrorCode, Advice> = {
   unsupported: {
     title: "It cannot run this way here",
     advice:
@@ -26,7 +28,7 @@ export const ADVICE: Record<ErrorCode, Advice> = {
   },
   network: {
     title: "The model could not be fetched",
-    advice: "Check the connection and the model URL under Advanced. Another site must allow this page by CORS.",
+    advice: "Check the connection (are you offline?) and the model URL under Advanced, then try again.",
   },
   quota: {
     title: "The browser's storage is full",
@@ -51,3 +53,24 @@ export const ADVICE: Record<ErrorCode, Advice> = {
     advice: "Check the model URL under Advanced; it names a folder with model_index.json in it.",
   },
 };
+
+const OFFLINE: Advice = {
+  title: "You are offline",
+  advice:
+    "Connect this device to the network, then press Generate. A picture needs no network once its model is loaded.",
+};
+
+/** For an error that has just happened. */
+export function adviceFor(code: ErrorCode): Advice {
+  return code === "network" && isOffline() ? OFFLINE : ADVICE[code];
+}
+
+/** For what checkSupport found; without advice where the reasons' own messages have it. */
+export function adviceForReasons(reasons: readonly SupportReason[]): Advice {
+  const codes = reasons.map(({ code }) => code);
+  if (codes.includes("no-webgpu")) return { title: "This browser has no WebGPU", advice: "" };
+  if (codes.every((code) => code === "offline")) return isOffline() ? OFFLINE : ADVICE.network;
+  if (codes.every((code) => code === "offline" || code === "network")) return ADVICE.network;
+  if (codes.every((code) => code === "model")) return ADVICE["invalid-model"];
+  return { title: ADVICE.unsupported.title, advice: "" };
+}

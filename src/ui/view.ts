@@ -2,7 +2,7 @@
 import type { GeneratedImage, Support } from "../index.ts";
 import { MixdqError } from "../base/errors.ts";
 import type { EngineInfo, LoadProgress, Precision, StepEvent } from "../base/types.ts";
-import { ADVICE } from "./advice.ts";
+import { adviceFor, adviceForReasons } from "./advice.ts";
 import { byId } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";
 import { isQuantized, type Mode } from "./settings.ts";
@@ -201,7 +201,7 @@ export function showError(error: unknown): void {
 
 /** An error in words; one that nobody expected goes to the console as well. */
 export function explain(error: unknown): { code: string; title: string; message: string; advice: string } {
-  if (error instanceof MixdqError) return { code: error.code, message: error.message, ...ADVICE[error.code] };
+  if (error instanceof MixdqError) return { code: error.code, message: error.message, ...adviceFor(error.code) };
   console.error(error);
   return { code: "unknown", message: String(error), ...UNKNOWN };
 }
@@ -210,14 +210,10 @@ const UNKNOWN = { title: "Something went wrong in the page", advice: "Reload the
 
 /** Before anything is loaded: what this browser lacks. */
 export function showUnsupported({ reasons, backends }: Support): void {
-  const modelOnly = reasons.every((reason) => reason.code === "model");
-  const { title, advice } = ADVICE[modelOnly ? "invalid-model" : "unsupported"];
+  const { title, advice } = adviceForReasons(reasons);
   element("error").dataset.code = reasons[0].code;
-  fillError(
-    reasons[0].code.startsWith("no-webgpu") ? "This browser has no WebGPU" : title,
-    reasons.map((r) => r.message).join(" "),
-    modelOnly ? advice : "",
-  );
+  fillError(title, reasons.map((r) => r.message).join(" "), advice);
+  const modelOnly = reasons.every(({ code }) => ["model", "offline", "network"].includes(code));
   show("use-wasm", !modelOnly && backends.includes("ort-wasm") && mode === "picture");
 }
 

@@ -5,6 +5,7 @@
  * In these cases the built package starts the same script from the copy of its text that it carries (source.ts).
  */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
+import { isOffline } from "../base/offline.ts";
 import { STARTED } from "./protocol.ts";
 
 const OPTIONS = { type: "module", name: "mixdq-engine" } as const;
@@ -67,11 +68,17 @@ async function started(make: () => Worker, signal: AbortSignal | undefined): Pro
   }
 }
 
+/** The event does not say whether the script could not be fetched or was not allowed to run. */
 function notStarted(address: string | undefined): MixdqError {
+  if (isOffline())
+    return new MixdqError(
+      "network",
+      "The engine's worker script could not be fetched: this device is offline. Connect it and try again.",
+    );
   const where = address === undefined ? "" : ` ${address}`;
   return new MixdqError(
     "unsupported",
-    `The engine's worker script${where} could not be started. Check that it is served from the page's own origin and that ` +
+    `The engine's worker script${where} could not be started. Check the connection, that it is served from the page's own origin and that ` +
       "a Content-Security-Policy, if any, allows worker-src 'self'; workerUrl names a copy of the package's " +
       "lib/worker.js, worker: false runs without one.",
   );
