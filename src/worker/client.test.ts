@@ -20,6 +20,8 @@ const REQUEST = {
   precision: undefined,
   config: undefined,
   backend: "webgpu",
+  ortUrl: undefined,
+  workerUrl: undefined,
   stallMs: undefined,
   debug: 0,
 } as const;
