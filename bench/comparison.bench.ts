@@ -13,7 +13,7 @@ import { readSensitivity } from "../src/mixdq/allocation/sensitivity.ts";
 import { readCalibration, type Calibration } from "../src/mixdq/calibration/file.ts";
 import { allocate } from "../src/cli/allocate/allocate.ts";
 import { calibrate } from "../src/cli/calibrate.ts";
-import { parseConfig } from "../src/model/quantization.ts";
+import { parseMixdqConfig } from "../src/quant/config.ts";
 import { figuresOfEqual } from "../src/mixdq/quality/figures.ts";
 import type { MixdqConfig } from "../src/quant/config.ts";
 import { openMeasurement, type Measured, type Measurement } from "./comparison/measure.ts";
@@ -105,7 +105,7 @@ async function choose(name: string, [weightBits, actBits, ...more]: readonly str
   // The page's own for 4 bits lies where the engine looks for it.
   const file = name === "w4a8" ? path.join(MODEL, "mixdq.w4a8.json") : path.join(DATA, `${name}.json`);
   const [sensitivity, calibration] = ["sensitivity.json", "calibration.json"].map((input) => path.join(DATA, input));
-  const read = (): MixdqConfig => parseConfig(readFileSync(file, "utf8"), file);
+  const read = (): MixdqConfig => parseMixdqConfig(readFileSync(file, "utf8"), file);
   if (existsSync(file) && isOf(read(), sensitivity!)) return read();
   await allocate([
     ...["--model", MODEL, "--sensitivity", sensitivity!, "--calibration", calibration!, "--prompts", TRIALS],

@@ -323,7 +323,11 @@ describe("preset", () => {
   test("a stranger's JSON is not shown", async () => {
     const file = path.join(emptyFolder(), "x.json");
     writeFileSync(file, '{"format":"other"}');
-    expectError(await refusal(inspect([file])), "invalid-input", 'x.json: got format "other", expected "mixdq-config"');
+    expectError(
+      await refusal(inspect([file])),
+      "invalid-input",
+      'x.json: got "format" "other", expected "mixdq-config"',
+    );
     writeFileSync(file, "{");
     expectError(await refusal(inspect([file])), "invalid-input", "got something that is not JSON");
   });

@@ -433,8 +433,8 @@ describe("loading refuses", () => {
   test.each<[string, Files | (() => Files), string]>([
     ["a missing shard", () => changed((files) => files.delete("shard-00003.bin")), "shard-00003.bin: no such file"],
     ["a missing config", () => changed((files) => files.delete("vae/config.json")), "vae/config.json: no such file"],
-    ["another format", () => rewritten((m) => (m.format = "zip")), 'got format "zip"'],
-    ["another version", () => rewritten((m) => (m.version = 2)), "got version 2"],
+    ["another format", () => rewritten((m) => (m.format = "zip")), 'got "format" "zip"'],
+    ["another version", () => rewritten((m) => (m.version = 2)), 'got "version" 2'],
     ["no JSON", () => changed((f) => f.set("manifest.json", new TextEncoder().encode("pack"))), "not JSON"],
     ["a list", () => changed((f) => f.set("manifest.json", new TextEncoder().encode("[]"))), "expected a JSON object"],
     ["an unknown tensor format", () => rewritten((m) => (codes(m).format = "Q4_K")), 'format "Q4_K"'],
@@ -444,9 +444,9 @@ describe("loading refuses", () => {
     ["an overlap", () => rewritten((m) => (unetTensors(m)[3].offset -= 16)), "expected shard"],
     ["an offset beyond the shard", () => rewritten((m) => (unetTensors(m)[2].offset = 2 ** 24)), "expected shard"],
     ["a shard that is not there", () => rewritten((m) => (unetTensors(m)[2].shard = 999)), "got shard 999"],
-    ["a negative offset", () => rewritten((m) => (unetTensors(m)[2].offset = -16)), "got -16"],
-    ["a huge tensor", () => rewritten((m) => (codes(m).bytes = 2 ** 40)), "got 1099511627776"],
-    ["a huge shape", () => rewritten((m) => (codes(m).shape[0] = 2 ** 50)), "got 1125899906842624"],
+    ["a negative offset", () => rewritten((m) => (unetTensors(m)[2].offset = -16)), 'got "offset" -16'],
+    ["a huge tensor", () => rewritten((m) => (codes(m).bytes = 2 ** 40)), 'got "bytes" 1099511627776'],
+    ["a huge shape", () => rewritten((m) => (codes(m).shape[0] = 2 ** 50)), 'got "shape[0]" 1125899906842624'],
     ["a huge shard", () => rewritten((m) => (m.shards[0].bytes = 2 ** 31)), "from 1 to 33554432"],
     [
       "a shard too many",

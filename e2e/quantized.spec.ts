@@ -10,7 +10,7 @@ import { diskFiles } from "../src/node/diskFiles.ts";
 import { firstTokens, readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
-import { parseConfig } from "../src/model/quantization.ts";
+import { parseMixdqConfig } from "../src/quant/config.ts";
 import { quantizedStorage, type Runtime } from "../src/runtime/network.ts";
 import { toChannelsFirst } from "../src/model/layout.ts";
 import { quantizeGraph } from "../src/graph/quantize.ts";
@@ -44,7 +44,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
   describe.each(["fp32", "w8a8"] as const)("in %s", (precision) => {
     test.each(CASES)("%s", async (name) => {
       const file = path.join(GOLDEN, "quantized", `${name}.json`);
-      const quantization = parseConfig(readFileSync(file, "utf8"), file);
+      const quantization = parseMixdqConfig(readFileSync(file, "utf8"), file);
       const folder = path.join(GOLDEN, quantization.model);
       const files = await diskFiles(folder);
       const config = await readUNet(files);

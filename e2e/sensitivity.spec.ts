@@ -365,5 +365,5 @@ test("as a command says what it knows, and fails in one line", async () => {
   expect(help).toMatchObject({ exitCode: 0, stdout: expect.stringContaining("mixdq sensitivity merge FILE FILE") });
   const { exitCode, stderr } = await mixdq(["sensitivity", "merge", PROMPTS, "--out", fresh()]);
   expect(exitCode).toBe(1);
-  expect(stderr).toMatch(/^mixdq sensitivity: invalid-input: .*prompts\.txt: got text that is not JSON/);
+  expect(stderr).toMatch(/^mixdq sensitivity: invalid-input: .*prompts\.txt: got something that is not JSON/);
 });

@@ -1,83 +1,97 @@
 /** Reads a component's config.json key by key: typed, with the constructor's defaults, errors that name the file. */
-import { MixdqError } from "./errors.ts";
+import { Json, listed, readJson } from "./json.ts";
+
+/** SDXL's largest config has 2 KB. */
+export const MAX_CONFIG_CHARACTERS = 2 ** 20;
+/** Of a width or a vocabulary: SDXL's vocabulary has 49,408, its widest layer 10,240. */
+const MAX_SIZE = 2 ** 20;
 
 const ADVICE = "Correct the file, or use a model that this engine can run.";
+
+/** The text of a config.json. Throws `invalid-model`; `where` is the file, for messages. */
+export const parseConfigText = (text: string, where: string): unknown =>
+  readJson(
+    text,
+    { ...sourceOf(where), advice: "Save the model again." },
+    { most: MAX_CONFIG_CHARACTERS, what: "a component's settings" },
+  ).value;
+
+const sourceOf = (where: string) => ({ where, code: "invalid-model", advice: ADVICE }) as const;
 
 export class Config {
   readonly where: string;
   readonly values: Readonly<Record<string, unknown>>;
+  readonly #json: Json;
 
-  constructor(where: string, values: unknown) {
-    if (typeof values !== "object" || values === null || Array.isArray(values))
-      throw new MixdqError(
-        "invalid-model",
-        `${where}: got ${JSON.stringify(values)}, expected a JSON object with the component's settings. ${ADVICE}`,
-      );
+  /** Throws `invalid-model` for anything but an object. */
+  constructor(where: string, values: unknown, advice = ADVICE) {
+    this.#json = new Json(values, { ...sourceOf(where), advice });
+    this.values = this.#json.object();
     this.where = where;
-    this.values = values as Record<string, unknown>;
   }
 
   get className(): string {
     return this.string("_class_name", "");
   }
 
-  /** A positive integer. */
-  integer(key: string, fallback?: number): number {
-    const value = this.#get(key, fallback);
-    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 1) this.fail(key, "a positive integer");
-    return value;
+  /** The key's value, or `fallback` where it is missing or null. */
+  get(key: string, fallback?: unknown): Json {
+    return this.#json.get(key).or(fallback);
   }
 
-  number(key: string, fallback?: number): number {
-    const value = this.#get(key, fallback);
-    if (typeof value !== "number" || !Number.isFinite(value)) this.fail(key, "a number");
-    return value;
+  /** A positive integer of at most `most`. */
+  integer(key: string, fallback?: number, most = MAX_SIZE): number {
+    return this.get(key, fallback).integer(1, most);
+  }
+
+  /** A finite number within the bounds. */
+  number(key: string, fallback?: number, least?: number, most?: number): number {
+    return this.get(key, fallback).number(least, most);
   }
 
   boolean(key: string, fallback?: boolean): boolean {
-    const value = this.#get(key, fallback);
-    if (typeof value !== "boolean") this.fail(key, "true or false");
-    return value;
+    return this.get(key, fallback).boolean();
   }
 
   string(key: string, fallback?: string): string {
-    const value = this.#get(key, fallback);
-    if (typeof value !== "string") this.fail(key, "a string");
-    return value;
+    return this.get(key, fallback).string();
   }
 
-  integers(key: string, fallback?: readonly number[]): readonly number[] {
-    const value = this.#get(key, fallback);
-    if (!Array.isArray(value) || value.length === 0 || value.some((n) => !Number.isSafeInteger(n) || n < 1))
-      this.fail(key, "a list of positive integers");
-    return value as number[];
+  oneOf<T extends string | null>(key: string, choices: readonly T[], fallback?: T): T {
+    return this.get(key, fallback).oneOf(choices);
   }
 
-  strings(key: string): readonly string[] {
-    const value = this.#get(key, undefined);
-    if (!Array.isArray(value) || value.length === 0 || value.some((s) => typeof s !== "string"))
-      this.fail(key, "a list of strings");
-    return value as string[];
+  /** One to `mostItems` positive integers of at most `most`. */
+  integers(
+    key: string,
+    fallback: readonly number[] | undefined,
+    mostItems: number,
+    most = MAX_SIZE,
+  ): readonly number[] {
+    return this.get(key, fallback)
+      .items(1, mostItems)
+      .map((item) => item.integer(1, most));
+  }
+
+  strings(key: string, mostItems: number): readonly string[] {
+    return this.get(key)
+      .items(1, mostItems)
+      .map((item) => item.string());
   }
 
   /** undefined where the key is missing or null. */
   optional<T>(key: string, read: (key: string) => T): T | undefined {
-    return this.values[key] === undefined || this.values[key] === null ? undefined : read(key);
+    return this.get(key).isMissing ? undefined : read(key);
   }
 
   /** Refuses a setting that changes the computation in a way this engine does not have. */
   only(key: string, ...allowed: unknown[]): void {
-    const value = this.values[key];
-    if (value === undefined || value === null || allowed.includes(value)) return;
-    this.fail(key, allowed.length > 0 ? allowed.map((a) => JSON.stringify(a)).join(" or ") : "null");
+    const { value, isMissing } = this.get(key);
+    if (isMissing || allowed.includes(value)) return;
+    this.fail(key, allowed.length > 0 ? listed(allowed) : "null");
   }
 
   fail(key: string, expected: string): never {
-    const got = JSON.stringify(this.values[key]) ?? "nothing";
-    throw new MixdqError("invalid-model", `${this.where}: "${key}" is ${got}, expected ${expected}. ${ADVICE}`);
-  }
-
-  #get<T>(key: string, fallback: T): unknown {
-    return this.values[key] ?? fallback;
+    return this.#json.get(key).fail(expected);
   }
 }

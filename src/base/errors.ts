@@ -1,9 +1,12 @@
-import { redact } from "./redact.ts";
-
 /**
  * The one error type that leaves this package. `code` is stable and meant for programs; `message` is meant for
- * people and always says where, got, expected and what to do; addresses in it lose their passwords and tokens.
+ * people and always says where, got, expected and what to do: one line of at most MAX_MESSAGE_BYTES (base/printable.ts),
+ * in which nothing can act on a terminal, whatever names of a foreign file it repeats; addresses in it lose their
+ * passwords and tokens.
  */
+import { asMessage } from "./printable.ts";
+import { redact } from "./redact.ts";
+
 export const ERROR_CODES = [
   "unsupported",
   "out-of-memory",
@@ -24,7 +27,7 @@ export class MixdqError extends Error {
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
-    super(redact(message), options);
+    super(asMessage(redact(message)), options);
     this.name = "MixdqError";
     this.code = code;
   }

@@ -1,13 +1,12 @@
 /** Flags of the command line, checked before any work begins. */
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
-import { parseConfig } from "../model/quantization.ts";
 import { invalidInput } from "../base/errors.ts";
 import { SIMPLE, TILED } from "../kernels/choices.ts";
 import type { ChoiceStore } from "../gpu/choiceStore.ts";
 import { choiceFile } from "../node/choiceFile.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
-import type { MixdqConfig } from "../quant/config.ts";
+import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { readBytes, readText } from "../node/inputFiles.ts";
@@ -137,7 +136,7 @@ export function weightFlags(flags: Flags): MixdqConfig["weights"] {
 export async function readConfig(flags: Flags): Promise<MixdqConfig | undefined> {
   const file = text(flags, "config");
   if (file === undefined) return undefined;
-  return parseConfig(await readText(file, { flag: "--config" }), file);
+  return parseMixdqConfig(await readText(file, { flag: "--config" }), file);
 }
 
 /** What Node reads of a file at once. */

@@ -2,6 +2,8 @@
 import { readFile, rm } from "node:fs/promises";
 import type { Recording, RecordingState } from "../mixdq/calibration/statistics.ts";
 import type { MixdqError } from "../base/errors.ts";
+import { tryJsonText } from "../base/jsonText.ts";
+import { show } from "../base/printable.ts";
 import { writeWhole } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 
@@ -33,14 +35,14 @@ export class SavedRun {
       throw invalidInput(`${this.#file} cannot be read: ${error.message}.`);
     });
     if (content === undefined) return 0;
-    const { format, run, done, tensors } = parse(content);
+    const { format, run, done, tensors } = Object(tryJsonText(content)) as Record<string, unknown>;
     if (format !== PARTIAL_FORMAT || typeof run !== "object" || run === null)
       throw this.#refusal("got something else than a calibration that was interrupted.");
     this.#then = run as RunIdentity;
     this.#compare(this.#now);
     const prompts = this.#now["prompts"] as number;
     if (!Number.isSafeInteger(done) || (done as number) < 1 || (done as number) > prompts)
-      throw this.#refusal(`got ${String(done)} prompts done, expected 1 to ${prompts}.`);
+      throw this.#refusal(`got ${show(done)} prompts done, expected 1 to ${prompts}.`);
     if (typeof tensors !== "object" || tensors === null || !recording.restore(tensors as RecordingState))
       throw this.#refusal("the recording in it is damaged.");
     return done as number;
@@ -56,7 +58,7 @@ export class SavedRun {
     for (const [key, value] of Object.entries(now))
       if (this.#then[key] !== value)
         throw this.#refusal(
-          `a calibration was interrupted here that had ${key} ${String(this.#then[key])}, this one has ${value}. ` +
+          `a calibration was interrupted here that had ${key} ${show(this.#then[key])}, this one has ${show(value)}. ` +
             "Give it the same model, prompts and flags to go on with it.",
         );
   }
@@ -75,13 +77,5 @@ export class SavedRun {
 
   async remove(): Promise<void> {
     await rm(this.#file, { force: true });
-  }
-}
-
-function parse(content: string): Record<string, unknown> {
-  try {
-    return Object(JSON.parse(content)) as Record<string, unknown>;
-  } catch {
-    return {};
   }
 }

@@ -62,7 +62,7 @@ test("there are as many timesteps as steps, for every count and spacing", () => 
 
 test("a scheduler we do not compute is refused with those we do", () => {
   expect(() => createScheduler({ _class_name: "DDIMScheduler" }, "scheduler/scheduler_config.json")).toThrow(
-    'scheduler/scheduler_config.json: "_class_name" is "DDIMScheduler", expected one of ' +
+    'scheduler/scheduler_config.json: got "_class_name" "DDIMScheduler", expected one of ' +
       "EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler.",
   );
   expect(() => createScheduler({}, "s")).toThrow(expect.objectContaining({ code: "unsupported" }));

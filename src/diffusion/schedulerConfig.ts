@@ -2,7 +2,9 @@
  * Reading a scheduler_config.json: typed values or an error that names the key, and the training noise schedule that
  * every scheduler starts from. Arithmetic is rounded to float32 exactly where diffusers 0.40 computes in float32.
  */
+import { Config } from "../base/config.ts";
 import { MixdqError } from "../base/errors.ts";
+import { printable, show } from "../base/printable.ts";
 
 /** One run's schedule. Elementwise, so samples may be in any layout; nothing here changes its arguments. */
 export interface Scheduler {
@@ -36,56 +38,44 @@ export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
 const BETA_SCHEDULES = ["linear", "scaled_linear", "squaredcos_cap_v2"] as const;
 
 /** Far above any model (1000), far below what would stall the page. */
-const MAX_TRAIN_TIMESTEPS = 100_000;
+const MAX_TRAIN_TIMESTEPS = 10_000;
+
+/** The share of the clean picture's variance that is left at the noisiest timestep; SD has 0.005. */
+const MAX_LAST_SIGNAL = 0.99;
 
 /** Typed reads of one parsed config; a missing or null key gives the default, as in diffusers. */
 export class SchedulerConfig {
   readonly where: string;
   readonly className: string;
-  private readonly values: Record<string, unknown>;
+  readonly #config: Config;
 
   /** `where` is the file, for messages. Throws `invalid-model` for anything but an object with a `_class_name`. */
   constructor(config: unknown, where: string) {
-    if (typeof config !== "object" || config === null || Array.isArray(config)) {
-      throw new MixdqError(
-        "invalid-model",
-        `${where}: got ${JSON.stringify(config)}, expected a JSON object. Save the scheduler again with diffusers.`,
-      );
-    }
+    this.#config = new Config(where, config, "Save the scheduler again with diffusers.");
     this.where = where;
-    this.values = config as Record<string, unknown>;
-    this.className = this.text("_class_name", "");
+    this.className = this.#config.className;
   }
 
-  number(key: string, fallback: number): number {
-    const value = this.values[key] ?? fallback;
-    if (typeof value !== "number" || !Number.isFinite(value)) throw this.invalid(key, "a finite number");
-    return value;
+  /** A finite number, `least` to `most` where these are given. */
+  number(key: string, fallback: number, least?: number, most?: number): number {
+    return this.#config.number(key, fallback, least, most);
   }
 
-  optionalNumber(key: string): number | undefined {
-    return this.values[key] === undefined || this.values[key] === null ? undefined : this.number(key, 0);
+  optionalNumber(key: string, least?: number, most?: number): number | undefined {
+    return this.#config.optional(key, () => this.number(key, 0, least, most));
   }
 
   /** An integer in min .. max. */
   integer(key: string, fallback: number, min: number, max: number): number {
-    const value = this.number(key, fallback);
-    if (!Number.isInteger(value) || value < min || value > max) {
-      throw this.invalid(key, `an integer from ${min} to ${max}`);
-    }
-    return value;
+    return this.#config.get(key, fallback).integer(min, max);
   }
 
   flag(key: string, fallback = false): boolean {
-    const value = this.values[key] ?? fallback;
-    if (typeof value !== "boolean") throw this.invalid(key, "true or false");
-    return value;
+    return this.#config.boolean(key, fallback);
   }
 
   text(key: string, fallback: string): string {
-    const value = this.values[key] ?? fallback;
-    if (typeof value !== "string") throw this.invalid(key, "a string");
-    return value;
+    return this.#config.string(key, fallback);
   }
 
   choice<T extends string>(key: string, fallback: T, supported: readonly T[]): T {
@@ -95,13 +85,14 @@ export class SchedulerConfig {
     return match;
   }
 
+  /** Finite numbers, at most as many as a schedule can have. */
   numbers(key: string): number[] | undefined {
-    const value = this.values[key] ?? undefined;
-    if (value === undefined) return undefined;
-    if (!Array.isArray(value) || !value.every((item) => typeof item === "number" && Number.isFinite(item))) {
-      throw this.invalid(key, "an array of finite numbers");
-    }
-    return value;
+    return this.#config.optional(key, () =>
+      this.#config
+        .get(key)
+        .items(0, MAX_TRAIN_TIMESTEPS)
+        .map((item) => item.number()),
+    );
   }
 
   /** An option that diffusers has and we do not: only `false` (or nothing) is accepted. */
@@ -110,20 +101,17 @@ export class SchedulerConfig {
   }
 
   unsupported(key: string, expected: string): MixdqError {
-    const whose = key === "_class_name" ? "" : `${this.className}'s `;
+    const whose = key === "_class_name" ? "" : `${printable(this.className)}'s `;
     return new MixdqError(
       "unsupported",
-      `${this.where}: ${whose}"${key}" is ${JSON.stringify(this.values[key]) ?? "nothing"}, expected ${expected}. ` +
+      `${this.where}: got ${whose}"${key}" ${show(this.#config.get(key).value)}, expected ${expected}. ` +
         `Change the value, or save the model with a scheduler that does not need it.`,
     );
   }
 
   invalid(key: string, expected: string): MixdqError {
-    return new MixdqError(
-      "invalid-model",
-      `${this.where}: "${key}" is ${JSON.stringify(this.values[key])}, expected ${expected}. ` +
-        `Save the scheduler again with diffusers.`,
-    );
+    const value = this.#config.get(key);
+    return value.error(show(value.value), expected);
   }
 }
 
@@ -148,7 +136,11 @@ export function makeTrainingSchedule(
     throw config.invalid("beta_end", "(with the other betas) noise variances between 0 and 1");
   }
   if (config.flag("rescale_betas_zero_snr")) betas = rescaleToZeroTerminalSnr(betas);
-  return { trainTimesteps, alphasCumprod: cumulativeAlphas(betas) };
+  const alphasCumprod = cumulativeAlphas(betas);
+  // Denoising begins with noise alone: a schedule of which the noisiest timestep has next to none gives no picture.
+  if (!(alphasCumprod[trainTimesteps - 1]! <= MAX_LAST_SIGNAL))
+    throw config.invalid("beta_end", "(with the other betas) a schedule that ends in noise");
+  return { trainTimesteps, alphasCumprod };
 }
 
 /** The noise-to-signal ratio of every training timestep: sqrt((1 - a) / a), in float32. */

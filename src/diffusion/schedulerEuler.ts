@@ -12,6 +12,9 @@ import { convertSigmas, interpolate, linspace, sigmaToTimestep } from "./sigmas.
 const f32 = Math.fround;
 const DEFAULT_BETAS = { start: 0.0001, end: 0.02, schedule: "linear" } as const;
 
+/** Noise levels that a config may set: SD's are 0.03 to 15, a zero terminal SNR gives 4096. */
+const [LEAST_SIGMA, MOST_SIGMA] = [1e-6, 1e5];
+
 /** What both classes share: the config, read once, and the sigmas of the training timesteps. */
 interface EulerModel {
   readonly trainTimesteps: number;
@@ -56,7 +59,11 @@ export function makeEulerDiscrete(config: SchedulerConfig): SchedulerFactory {
   const spread = readSigmaSpread(config);
   // With the spreads below the interpolation is overwritten, so only then does its type matter.
   if (spread === "none") config.choice("interpolation_type", "linear", ["linear"]);
-  const limits = { min: config.optionalNumber("sigma_min"), max: config.optionalNumber("sigma_max") };
+  const limits = {
+    min: config.optionalNumber("sigma_min", LEAST_SIGMA, MOST_SIGMA),
+    max: config.optionalNumber("sigma_max", LEAST_SIGMA, MOST_SIGMA),
+  };
+  if ((limits.min ?? LEAST_SIGMA) >= (limits.max ?? Infinity)) throw config.invalid("sigma_min", "less than sigma_max");
   const finalSigmas = config.choice("final_sigmas_type", "zero", ["zero", "sigma_min"]);
   const finalSigma = finalSigmas === "zero" ? 0 : model.sigmas[0];
   const isContinuous =

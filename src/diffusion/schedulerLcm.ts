@@ -20,8 +20,8 @@ export function makeLcm(config: SchedulerConfig): SchedulerFactory {
   const { trainTimesteps, alphasCumprod } = makeTrainingSchedule(config, DEFAULT_BETAS);
   const prediction = config.choice("prediction_type", "epsilon", PREDICTION_TYPES);
   const originalSteps = config.integer("original_inference_steps", 50, 1, trainTimesteps);
-  const timestepScaling = config.number("timestep_scaling", 10);
-  const clip = config.flag("clip_sample") ? config.number("clip_sample_range", 1) : Infinity;
+  const timestepScaling = config.number("timestep_scaling", 10, 1e-3, 1e6);
+  const clip = config.flag("clip_sample") ? config.number("clip_sample_range", 1, 1e-3, 1e6) : Infinity;
   config.refuse("thresholding");
   // At zero signal, noise says nothing about the sample: diffusers divides by zero here.
   if (prediction === "epsilon") config.refuse("rescale_betas_zero_snr");

@@ -19,28 +19,43 @@ export interface VaeConfig {
   readonly forceUpcast: boolean;
 }
 
+/*
+ * Limits, far above any model of the family, far below what would stall a page: SDXL's has 4 blocks of 2 layers, widths
+ * to 512; TAESD's at most 3 residual blocks a level.
+ */
+const MAX_BLOCKS = 10;
+const MAX_LAYERS = 32;
+const MAX_WIDTH = 2 ** 16;
+/** What latents are scaled by: 0.13 to 1.5 in published models. Beyond these, the picture is of one colour. */
+const [LEAST_FACTOR, MOST_FACTOR] = [1e-3, 1e3];
+
+const readWidths = (config: Config): readonly number[] =>
+  config.integers("block_out_channels", undefined, MAX_BLOCKS, MAX_WIDTH);
+
+const readTinyBlocks = (config: Config): readonly number[] =>
+  config.integers("num_decoder_blocks", [3, 3, 3, 1], MAX_BLOCKS, MAX_LAYERS);
+
 export function readVaeConfig(config: Config): VaeConfig {
   const kind = config.className;
   if (kind !== "AutoencoderKL" && kind !== "AutoencoderTiny")
     config.fail("_class_name", '"AutoencoderKL" or "AutoencoderTiny"');
-  const numbers = (key: string): readonly number[] | undefined =>
-    config.optional(key, () => {
-      const value = config.values[key];
-      if (!Array.isArray(value) || value.some((n) => typeof n !== "number")) config.fail(key, "a list of numbers");
-      return value as number[];
-    });
-  const levels =
-    kind === "AutoencoderKL"
-      ? config.integers("block_out_channels").length
-      : config.integers("num_decoder_blocks", [3, 3, 3, 1]).length;
+  const latentChannels = config.integer("latent_channels", 4, MAX_WIDTH);
+  const statistics = (key: string, least: number): readonly number[] | undefined =>
+    config.optional(key, () =>
+      config
+        .get(key)
+        .items(latentChannels, latentChannels)
+        .map((item) => item.number(least, MOST_FACTOR)),
+    );
+  const levels = kind === "AutoencoderKL" ? readWidths(config).length : readTinyBlocks(config).length;
   return {
     config,
     kind,
-    latentChannels: config.integer("latent_channels", 4),
+    latentChannels,
     scale: 2 ** (levels - 1),
-    scalingFactor: config.number("scaling_factor", kind === "AutoencoderKL" ? 0.18215 : 1),
-    latentsMean: numbers("latents_mean"),
-    latentsStd: numbers("latents_std"),
+    scalingFactor: config.number("scaling_factor", kind === "AutoencoderKL" ? 0.18215 : 1, LEAST_FACTOR, MOST_FACTOR),
+    latentsMean: statistics("latents_mean", -MOST_FACTOR),
+    latentsStd: statistics("latents_std", LEAST_FACTOR),
     forceUpcast: kind === "AutoencoderKL" && config.boolean("force_upcast", true),
   };
 }
@@ -65,11 +80,11 @@ const KL_LEGACY = { to_q: "query", to_k: "key", to_v: "value", "to_out.0": "proj
 
 function decodeKl(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Tensor {
   config.only("act_fn", "silu", "swish");
-  const types = config.strings("up_block_types");
+  const types = config.strings("up_block_types", MAX_BLOCKS);
   if (types.some((type) => type !== "UpDecoderBlock2D")) config.fail("up_block_types", 'only "UpDecoderBlock2D"');
-  const widths = config.integers("block_out_channels").toReversed();
-  const groups = config.integer("norm_num_groups", 32);
-  const layers = config.integer("layers_per_block", 1) + 1;
+  const widths = readWidths(config).toReversed();
+  const groups = config.integer("norm_num_groups", 32, MAX_WIDTH);
+  const layers = config.integer("layers_per_block", 1, MAX_LAYERS) + 1;
   g.aliases((name) =>
     Object.entries(KL_LEGACY).flatMap(([now, then]) =>
       name.includes(`.attentions.0.${now}.`) ? [name.replace(`.${now}.`, `.${then}.`)] : [],
@@ -96,7 +111,7 @@ function decodeKl(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Tens
       x = g.conv2d(`${path}.upsamplers.0.conv`, x, channels, { upsampleTo: [2 * x.shape[1], 2 * x.shape[2]] });
   });
   const normed = g.groupNorm("decoder.conv_norm_out", x, { groups, eps: KL_EPS, activation: "silu" });
-  return g.conv2d("decoder.conv_out", normed, config.integer("out_channels", 3));
+  return g.conv2d("decoder.conv_out", normed, config.integer("out_channels", 3, MAX_WIDTH));
 }
 
 /**
@@ -107,8 +122,8 @@ function decodeTiny(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Te
   config.only("act_fn", "relu");
   config.only("upsampling_scaling_factor", 2);
   config.only("upsample_fn", "nearest");
-  const blocks = config.integers("num_decoder_blocks", [3, 3, 3, 1]);
-  const widths = config.integers("decoder_block_out_channels", [64, 64, 64, 64]);
+  const blocks = readTinyBlocks(config);
+  const widths = config.integers("decoder_block_out_channels", [64, 64, 64, 64], MAX_BLOCKS, MAX_WIDTH);
   if (widths.length !== blocks.length)
     config.fail("decoder_block_out_channels", `${blocks.length} widths, as num_decoder_blocks`);
   if (new Set(widths).size > 1)
@@ -128,7 +143,7 @@ function decodeTiny(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Te
       const second = g.conv2d(`${path}.conv.2`, first, width, { activation: "relu" });
       x = g.conv2d(`${path}.conv.4`, second, width, { residual: x, activation: "relu" });
     }
-    if (isLast) x = g.conv2d(next(), x, config.integer("out_channels", 3));
+    if (isLast) x = g.conv2d(next(), x, config.integer("out_channels", 3, MAX_WIDTH));
     else {
       next(); // the upsampler, folded into the convolution after it
       x = g.conv2d(next(), x, width, { upsampleTo: [2 * x.shape[1], 2 * x.shape[2]], bias: false });

@@ -1,26 +1,10 @@
 /** Which bit-width configuration a run uses, and the one condition that its BOS cache puts on the text. */
 import { MixdqError } from "../base/errors.ts";
-import { readMixdqConfig, type MixdqConfig } from "../quant/config.ts";
+import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Precision } from "../base/types.ts";
 import { noSuchFile, type ModelFiles } from "../weights/files.ts";
 import { httpFiles, percentDecoded, type HttpOptions } from "../weights/http.ts";
 import type { Pack } from "../weights/pack.ts";
-
-/** A configuration is a few hundred bytes a layer; SDXL's 794 layers make about 150 kB. */
-const MAX_CONFIG_BYTES = 32 * 2 ** 20;
-
-/** Throws `invalid-input` where the text is no configuration. */
-export function parseConfig(text: string, where: string): MixdqConfig {
-  if (text.length > MAX_CONFIG_BYTES)
-    throw new MixdqError("invalid-input", `${where}: ${text.length} bytes, expected at most ${MAX_CONFIG_BYTES}.`);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new MixdqError("invalid-input", `${where} is not JSON: ${(error as Error).message}. Write it again.`);
-  }
-  return readMixdqConfig(json, where);
-}
 
 /** What a run computes in. */
 export interface Quantized {
@@ -52,7 +36,7 @@ async function quantizationOfPack(
   { precision, config }: { readonly precision?: Precision | undefined; readonly config?: unknown },
   signal?: AbortSignal,
 ): Promise<Quantized> {
-  const own = parseConfig((await files.text(manifest.config, signal))!, `${files.location}/${manifest.config}`);
+  const own = parseMixdqConfig((await files.text(manifest.config, signal))!, `${files.location}/${manifest.config}`);
   const packed = precisionOf(own);
   const advice = `Leave it out (or ask for ${packed}), or use the model that the pack was made of.`;
   if (config !== undefined)
@@ -103,7 +87,7 @@ export async function configOfModel(
       `${files.location} has no ${name}: ${precision} needs the scales of every layer's input. Run "mixdq calibrate" and ` +
         `"mixdq preset", or give a configuration of your own.`,
     );
-  return parseConfig(text, `${files.location}/${name}`);
+  return parseMixdqConfig(text, `${files.location}/${name}`);
 }
 
 /** The configuration at an absolute address. Throws `invalid-input` where there is none, `network`. */
@@ -117,7 +101,7 @@ export async function fetchConfig(address: string, signal?: AbortSignal, options
     const advice = "Check the address of the configuration.";
     throw noSuchFile(files, name, "a bit-width configuration", advice);
   }
-  return parseConfig(text, `${files.location}/${name}`);
+  return parseMixdqConfig(text, `${files.location}/${name}`);
 }
 
 /** Of the largest value. Text encoders compute the first token the same way for every prompt; drivers may round. */

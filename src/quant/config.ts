@@ -3,7 +3,8 @@
  * diffusers names modules; layers that are not listed run in 16-bit float.
  */
 import { MixdqError } from "../base/errors.ts";
-import { isObject, show } from "../base/json.ts";
+import { Json, readJson, type JsonSource } from "../base/json.ts";
+import { show } from "../base/printable.ts";
 import { activationQuant, type ActivationQuant } from "./activations.ts";
 import type { WeightBits, WeightQuant } from "./formats.ts";
 import { SMALLEST_SCALE } from "./rounding.ts";
@@ -47,14 +48,25 @@ export interface ValueRange {
 
 /** SDXL has 794 quantizable layers. */
 export const MAX_LAYERS = 100_000;
+/** A few hundred bytes a layer: SDXL's file has 150 kB. */
+const MAX_CHARACTERS = 32 * 2 ** 20;
 /** About 80 characters long in reality; they end up in messages. */
 const MODULE_PATH = /^[\w.-]{1,1024}$/;
 const FORMAT = "mixdq-config";
 const VERSION = 1;
-const WEIGHT_BITS: readonly unknown[] = [2, 3, 4, 8, 16];
-const ACT_BITS: readonly unknown[] = [4, 8, 16];
+const WEIGHT_BITS = [2, 3, 4, 8, 16] as const satisfies readonly ConfigWeightBits[];
+const ACT_BITS = [4, 8, 16] as const satisfies readonly ConfigActBits[];
+/** A hundred thousand layers in float and one in 2 bits. */
+const LEAST_AVERAGE = 1e-6;
 const LAYER_KEYS: readonly string[] = ["weightBits", "actBits", "act", "act2"];
 const WEIGHTS_KEYS: readonly string[] = ["symmetric", "range", "group"];
+
+const sourceOf = (where: string): JsonSource => ({ where, code: "invalid-input", advice: "Correct the file." });
+
+/** The same of the file's text. Throws `invalid-input`. */
+export function parseMixdqConfig(text: string, where: string): MixdqConfig {
+  return read(readJson(text, sourceOf(where), { most: MAX_CHARACTERS, what: "a mixdq.json", uniqueKeys: true }));
+}
 
 /**
  * Checks a parsed mixdq.json. Scales are rounded to f32, which is what kernels multiply with. Unknown keys of a layer are
@@ -62,26 +74,25 @@ const WEIGHTS_KEYS: readonly string[] = ["symmetric", "range", "group"];
  * Throws `invalid-input`.
  */
 export function readMixdqConfig(json: unknown, where: string): MixdqConfig {
-  const file = object(json, where);
-  expectThat(file.format === FORMAT, where, `"format" ${show(file.format)}`, `"${FORMAT}"`);
-  expectThat(file.version === VERSION, where, `"version" ${show(file.version)}`, `${VERSION}`);
-  const { model, bos, averageWeightBits, provenance } = withoutNulls({ model: "", bos: true, provenance: {} }, file);
-  expectThat(typeof model === "string", where, `"model" ${show(model)}`, "a string");
-  expectThat(typeof bos === "boolean", where, `"bos" ${show(bos)}`, "true or false");
-  const isAverage =
-    averageWeightBits === undefined ||
-    (typeof averageWeightBits === "number" && averageWeightBits > 0 && averageWeightBits <= 32);
-  expectThat(isAverage, where, `"averageWeightBits" ${show(averageWeightBits)}`, "a number of bits");
-  const layers = object(file.layers, `${where}: layers`);
-  const paths = Object.keys(layers);
-  expectThat(paths.length <= MAX_LAYERS, where, `${paths.length} layers`, `at most ${MAX_LAYERS}`);
+  return read(new Json(json, sourceOf(where)));
+}
+
+function read(file: Json): MixdqConfig {
+  file.get("format").oneOf([FORMAT]);
+  file.get("version").oneOf([VERSION]);
+  const average = file.get("averageWeightBits");
   return {
-    model: model as string,
-    weights: readWeights(file.weights, `${where}: weights`),
-    layers: new Map(paths.map((path) => [path, readLayer(layers[path], path, where)])),
-    bos: bos as boolean,
-    averageWeightBits: averageWeightBits as number | undefined,
-    provenance: object(provenance, `${where}: provenance`),
+    model: file.get("model").or("").string(),
+    weights: readWeights(file.get("weights")),
+    layers: new Map(
+      file
+        .get("layers")
+        .entries("layers", 0, MAX_LAYERS)
+        .map(([path, layer]) => [path, readLayer(layer, path, file)]),
+    ),
+    bos: file.get("bos").or(true).boolean(),
+    averageWeightBits: average.isMissing ? undefined : average.number(LEAST_AVERAGE, 32),
+    provenance: file.get("provenance").or({}).object(),
   };
 }
 
@@ -160,63 +171,38 @@ export function attachRanges(
   );
 }
 
-function readWeights(json: unknown, where: string): MixdqConfig["weights"] {
-  const weights = object(json, where);
-  onlyKeys(weights, WEIGHTS_KEYS, where);
-  const { symmetric, range, group = null } = weights;
-  expectThat(typeof symmetric === "boolean", where, `"symmetric" ${show(symmetric)}`, "true or false");
-  expectThat(range === "minmax" || range === "mse", where, `"range" ${show(range)}`, `"minmax" or "mse"`);
-  expectThat(group === null || group === 64, where, `"group" ${show(group)}`, "null or 64");
-  return { symmetric, range, group } as MixdqConfig["weights"];
+function readWeights(json: Json): MixdqConfig["weights"] {
+  json.onlyKeys(WEIGHTS_KEYS);
+  return {
+    symmetric: json.get("symmetric").boolean(),
+    range: json.get("range").oneOf(["minmax", "mse"]),
+    group: json.get("group").or(null).oneOf([null, 64]),
+  };
 }
 
-function readLayer(json: unknown, path: string, file: string): LayerConfig {
-  expectThat(isModulePath(path), file, `the layer ${show(path)}`, "a module path: letters, digits, _ - and dots");
-  const where = `${file}: ${path}`;
-  const layer = withoutNulls({}, object(json, where));
-  onlyKeys(layer, LAYER_KEYS, where);
-  const { weightBits, actBits } = layer;
-  expectThat(WEIGHT_BITS.includes(weightBits), where, `"weightBits" ${show(weightBits)}`, "2, 3, 4, 8 or 16");
-  expectThat(ACT_BITS.includes(actBits), where, `"actBits" ${show(actBits)}`, "4, 8 or 16");
-  const bits = { weightBits, actBits } as LayerBits;
-  const isFloat = bits.weightBits !== 16 || bits.actBits === 16;
-  expectThat(isFloat, where, `"actBits" ${bits.actBits} with "weightBits" 16`, `"actBits" 16: such a layer is float`);
-  const top = bits.actBits === 4 ? 15 : 255;
-  const read = (key: "act" | "act2") =>
-    layer[key] === undefined ? {} : { [key]: readAct(layer[key], top, `${where}: ${key}`) };
-  const needsAct = bits.actBits !== 16 || layer.act2 !== undefined;
-  expectThat(!needsAct || layer.act !== undefined, where, `no "act"`, "the scale and zeroPoint of the layer's input");
-  return { ...bits, ...read("act"), ...read("act2") };
+function readLayer(entry: Json, path: string, file: Json): LayerConfig {
+  if (!isModulePath(path)) throw file.inside(`the layer ${show(path)}`, "a module path: letters, digits, _ - and dots");
+  const layer = entry.named(path, file);
+  layer.onlyKeys(LAYER_KEYS);
+  const [weightBits, actBits] = [layer.get("weightBits").oneOf(WEIGHT_BITS), layer.get("actBits").oneOf(ACT_BITS)];
+  if (weightBits === 16 && actBits !== 16)
+    throw layer.inside(`"actBits" ${actBits} with "weightBits" 16`, `"actBits" 16: such a layer is float`);
+  const top = actBits === 4 ? 15 : 255;
+  const [act, act2] = [layer.get("act"), layer.get("act2")];
+  if ((actBits !== 16 || !act2.isMissing) && act.isMissing)
+    throw layer.inside(`no "act"`, "the scale and zeroPoint of the layer's input");
+  return {
+    weightBits,
+    actBits,
+    ...(!act.isMissing && { act: readAct(act, top) }),
+    ...(!act2.isMissing && { act2: readAct(act2, top) }),
+  };
 }
 
-function readAct(json: unknown, top: number, where: string): ActivationQuant {
-  const act = object(json, where);
-  onlyKeys(act, ["scale", "zeroPoint"], where);
-  const scale = typeof act.scale === "number" ? Math.fround(act.scale) : Number.NaN;
-  const isScale = scale >= SMALLEST_SCALE && scale < Infinity;
-  expectThat(isScale, where, `"scale" ${show(act.scale)}`, "a positive number that float32 can hold");
-  const zeroPoint = act.zeroPoint as number;
-  const isCode = Number.isInteger(zeroPoint) && zeroPoint >= 0 && zeroPoint <= top;
-  expectThat(isCode, where, `"zeroPoint" ${show(zeroPoint)}`, `an integer from 0 to ${top}`);
-  return { scale, zeroPoint };
-}
-
-function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  expectThat(isObject(json), where, show(json), "a JSON object");
-  return json;
-}
-
-/** Programs that write absent values as null mean their defaults. */
-function withoutNulls(defaults: object, json: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  return { ...defaults, ...Object.fromEntries(Object.entries(json).filter(([, value]) => value !== null)) };
-}
-
-function onlyKeys(json: Readonly<Record<string, unknown>>, keys: readonly string[], where: string): void {
-  const unknown = Object.keys(json).find((key) => !keys.includes(key));
-  expectThat(unknown === undefined, where, `the key ${show(unknown)}`, `only ${keys.join(", ")}`);
-}
-
-function expectThat(condition: boolean, where: string, got: string, expected: string): asserts condition {
-  if (condition) return;
-  throw new MixdqError("invalid-input", `${where}: got ${got}, expected ${expected}. Correct the file.`);
+function readAct(act: Json, top: number): ActivationQuant {
+  act.onlyKeys(["scale", "zeroPoint"]);
+  const json = act.get("scale");
+  const scale = typeof json.value === "number" ? Math.fround(json.value) : Number.NaN;
+  if (!(scale >= SMALLEST_SCALE && scale < Infinity)) json.fail("a positive number that float32 can hold");
+  return { scale, zeroPoint: act.get("zeroPoint").integer(0, top) };
 }

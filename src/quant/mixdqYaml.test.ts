@@ -26,15 +26,17 @@ test("layers that the activation file does not name stay in float", () => {
 test("what is not such a file is refused", () => {
   const cases: [string, RegExp][] = [
     ["- 4\n- 8\n", /^weight bits \(YAML\): got something else, expected lines of `layer: bits`/],
-    ["", /got something else/],
+    ["", /got nothing, expected lines of `layer: bits`/],
+    ["3", /got something else/],
     ["model.a: [4", /^weight bits \(YAML\): got no valid YAML \(/],
-    ["model.a: 4\nmodel.a: 8\n", /got no valid YAML \(.*unique/],
+    ["model.a: 4\nmodel.a: 8\n", /^weight bits \(YAML\): a: got two entries/],
+    ["{a: 4, a: 8}", /^weight bits \(YAML\): a: got two entries/],
     ["model.a: 4\na: 8\n", /^weight bits \(YAML\): a: got two entries/],
     ["a b: 4\n", /^weight bits \(YAML\): got the layer "a b", expected module paths/],
     ["model.a: 5\n", /^weight bits \(YAML\): a: got 5, expected 2, 3, 4, 8, 16/],
     ["model.a: '4'\n", /a: got "4"/],
     ["model.a: {b: 4}\n", /a: got /],
-    ["a: &x 4\nb: *x\n", /got no valid YAML/],
+    ["a: &x 4\nb: *x\n", /^weight bits \(YAML\): b: got nothing/],
     ["a: 4\n".repeat(2 ** 22), /characters, expected at most/],
   ];
   for (const [text, message] of cases)

@@ -9,6 +9,15 @@ import type { Activation, Graph, Tensor } from "../graph/ops.ts";
 /** Which of CLIP's states the UNet reads. */
 export type TextState = "last" | "penultimate";
 
+/*
+ * Limits, far above any model of the family, far below what would stall a page: OpenCLIP bigG, SDXL's second, has 32
+ * layers of width 1280 with 20 heads, 5120 within, for 77 tokens.
+ */
+const MAX_LAYERS = 256;
+const MAX_WIDTH = 2 ** 16;
+const MAX_HEADS = 1024;
+const MAX_TOKENS = 10_000;
+
 /**
  * ids u32 [batch, 1, tokens, 1] -> `hidden` [batch, 1, tokens, hidden_size], the state after the final norm (`last`,
  * as Stable Diffusion 1 and 2 read it) or the input of the last layer without that norm (`penultimate`, as SDXL does);
@@ -20,14 +29,14 @@ export function buildTextEncoder(
   { batch, state, projects }: { batch: number; state: TextState; projects: boolean },
   dtype: "f32" | "f16",
 ): Graph {
-  const channels = config.integer("hidden_size");
-  const inner = config.integer("intermediate_size");
-  const heads = config.integer("num_attention_heads");
-  const layers = config.integer("num_hidden_layers");
-  const tokens = config.integer("max_position_embeddings", 77);
-  const eps = config.number("layer_norm_eps", 1e-5);
-  const activation = config.string("hidden_act", "quick_gelu");
-  if (activation !== "gelu" && activation !== "quick_gelu") config.fail("hidden_act", '"gelu" or "quick_gelu"');
+  const channels = config.integer("hidden_size", undefined, MAX_WIDTH);
+  const inner = config.integer("intermediate_size", undefined, MAX_WIDTH);
+  const heads = config.integer("num_attention_heads", undefined, MAX_HEADS);
+  const layers = config.integer("num_hidden_layers", undefined, MAX_LAYERS);
+  const tokens = config.integer("max_position_embeddings", 77, MAX_TOKENS);
+  // What norms add to a variance: below, rounding loses it; above, it is more than what it is added to.
+  const eps = config.number("layer_norm_eps", 1e-5, 1e-12, 0.1);
+  const activation = config.oneOf("hidden_act", ["gelu", "quick_gelu"] as const, "quick_gelu");
 
   const g = new GraphBuilder(config.where, dtype);
   // transformers 4 saved everything under `text_model.`; transformers 5 leaves the prefix out of CLIPTextModel.
@@ -50,7 +59,10 @@ export function buildTextEncoder(
   if (projects) {
     const eos = g.input("eos", [batch, 1, 1, 1], "u32");
     const token = g.gather("text_model.pooled", last!, eos);
-    g.output("pooled", g.linear("text_projection", token, config.integer("projection_dim"), { bias: false }));
+    g.output(
+      "pooled",
+      g.linear("text_projection", token, config.integer("projection_dim", undefined, MAX_WIDTH), { bias: false }),
+    );
   }
   return g.finish();
 }
@@ -85,6 +97,6 @@ function encoderLayer(
  * name 2 as the end token, the largest token id (transformers, CLIPTextTransformer).
  */
 export function pooledToken(config: Config, ids: Int32Array): number {
-  const eos = config.number("eos_token_id", 49_407);
+  const eos = config.get("eos_token_id", 49_407).integer(0, 2 ** 31 - 1);
   return eos === 2 ? ids.indexOf(Math.max(...ids)) : Math.max(0, ids.indexOf(eos));
 }

@@ -81,11 +81,15 @@ test.each([
   ["nothing", {}, "t: no tokenizer; looked for tokenizer.json, or vocab.json and merges.txt"],
   ["no merges", { vocab: PARTS.vocab }, "t: no tokenizer"],
   ["a page instead of a file", { ...PARTS, vocab: "<html>" }, "t/vocab.json: got something that is not JSON"],
-  ["an empty vocabulary", { ...PARTS, vocab: "{}" }, "t/vocab.json: got a vocabulary that is not one"],
-  ["a vocabulary of words", { ...PARTS, vocab: '{"a":"b"}' }, "t/vocab.json: got a vocabulary that is not one"],
-  ["a merge of three", { ...PARTS, merges: "a b c" }, 't/merges.txt: got the merge ["a","b","c"]'],
+  ["an empty vocabulary", { ...PARTS, vocab: "{}" }, "t/vocab.json: got 0 tokens, expected 1"],
+  ["a vocabulary of words", { ...PARTS, vocab: '{"a":"b"}' }, 't/vocab.json: got "a" "b", expected a whole number'],
+  ["a merge of three", { ...PARTS, merges: "a b c" }, 't/merges.txt: got the merge "a b c"'],
   ["an unknown token", { ...PARTS, config: '{"bos_token":"<s>"}' }, 't: got a bos token "<s>"'],
-  ["a token that is none", { ...PARTS, config: '{"pad_token":5}' }, "t: pad_token: got 5, expected a token's text"],
+  [
+    "a token that is none",
+    { ...PARTS, config: '{"pad_token":5}' },
+    't/tokenizer_config.json: got "pad_token" 5, expected a token',
+  ],
   ["a list for a config", { ...PARTS, config: "[]" }, "t/tokenizer_config.json: got [], expected a JSON object"],
 ])("%s is refused by name", (_what, files, message) => {
   expect(() => createTokenizer(files, "t")).toThrow(message);

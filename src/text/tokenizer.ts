@@ -5,6 +5,7 @@
  */
 import { Tokenizer as BpeTokenizer } from "@huggingface/tokenizers";
 import { MixdqError } from "../base/errors.ts";
+import { show } from "../base/printable.ts";
 import { readTokenizerFiles } from "./tokenizerFiles.ts";
 import type { ClipTokenizerParts, TokenizerFiles } from "./tokenizerFiles.ts";
 
@@ -48,7 +49,7 @@ export function createTokenizer(files: TokenizerFiles, where: string): Tokenizer
   const idOf = (role: "bos" | "eos" | "pad") => {
     const id = bpe.token_to_id(parts.roles[role]);
     if (id !== undefined) return id;
-    const got = `${role} token ${JSON.stringify(parts.roles[role])}`;
+    const got = `${role} token ${show(parts.roles[role])}`;
     const message = `${where}: got a ${got}, expected one of the vocabulary. Save the tokenizer again.`;
     throw new MixdqError("invalid-model", message);
   };

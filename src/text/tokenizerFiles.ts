@@ -4,7 +4,8 @@
  * special_tokens_map.json.
  */
 import { MixdqError } from "../base/errors.ts";
-import { isObject } from "../base/json.ts";
+import { isObject, Json, readJson, type JsonSource } from "../base/json.ts";
+import { show } from "../base/printable.ts";
 
 /** The texts of the files that are there; tokenizer.json is preferred, else vocab and merges are needed. */
 export interface TokenizerFiles {
@@ -54,6 +55,8 @@ const DEFAULT_LENGTH = 77;
 const MAX_LENGTH = 10_000;
 /** CLIP has 49,408 tokens. */
 const MAX_VOCABULARY = 1_000_000;
+/** SDXL's tokenizer.json has 3.6 MB. */
+const MAX_CHARACTERS = 64 * 2 ** 20;
 
 /** Throws `invalid-model` for files that are missing or malformed, `unsupported` for a tokenizer that is not CLIP's. */
 export function readTokenizerFiles(files: TokenizerFiles, where: string): ClipTokenizerParts {
@@ -65,25 +68,26 @@ export function readTokenizerFiles(files: TokenizerFiles, where: string): ClipTo
   const added = new Map<string, Omit<AddedToken, "id">>();
   const roles = { ...DEFAULT_ROLES };
   for (const role of ["bos", "eos", "unk", "pad"] as const) {
-    const value = config[`${role}_token`] ?? map[`${role}_token`] ?? DEFAULT_ROLES[role];
-    const token = readToken(value, `${where}: ${role}_token`);
+    const [own, shared] = [config.get(`${role}_token`), map.get(`${role}_token`)];
+    const token = readToken(own.isMissing ? shared.or(DEFAULT_ROLES[role]) : own);
     roles[role] = token.content;
     added.set(token.content, token);
   }
-  const decoder = isObject(config["added_tokens_decoder"]) ? Object.values(config["added_tokens_decoder"]) : [];
-  const ids: Record<string, number> = {};
-  for (const value of [...decoder, ...addedTokens]) {
-    const token = readToken(value, `${where}: added tokens`);
+  const decoder = config.get("added_tokens_decoder").or({}).entries("tokens", 0, MAX_VOCABULARY);
+  const ids = new Map<string, number>();
+  for (const json of [...decoder.map(([, token]) => token), ...addedTokens]) {
+    const token = readToken(json);
     added.set(token.content, token);
-    if (isObject(value) && Number.isSafeInteger(value["id"])) ids[token.content] = value["id"] as number;
+    const id = typeof json.value === "string" ? undefined : json.get("id");
+    if (id && !id.isMissing) ids.set(token.content, readId(id));
   }
   return {
     vocab,
     merges,
     roles,
-    length: readLength(config["model_max_length"]),
+    length: readLength(config.get("model_max_length").value),
     addedTokens: [...added.values()].flatMap((token) => {
-      const id = Object.hasOwn(vocab, token.content) ? vocab[token.content] : ids[token.content];
+      const id = Object.hasOwn(vocab, token.content) ? vocab[token.content] : ids.get(token.content);
       return id === undefined ? [] : [{ ...token, id }];
     }),
   };
@@ -95,77 +99,84 @@ function readLength(value: unknown): number {
     : DEFAULT_LENGTH;
 }
 
-type Model = Pick<ClipTokenizerParts, "vocab" | "merges"> & { readonly addedTokens: readonly unknown[] };
+type Model = Pick<ClipTokenizerParts, "vocab" | "merges"> & { readonly addedTokens: readonly Json[] };
 
 function readModel(files: TokenizerFiles, where: string): Model {
   if (files.tokenizerJson !== undefined) {
-    const path = `${where}/tokenizer.json`;
-    const json = parseObject(files.tokenizerJson, path);
-    const model = isObject(json["model"]) ? json["model"] : {};
+    const json = parseObject(files.tokenizerJson, `${where}/tokenizer.json`);
+    const model = json.get("model").or({});
+    const [type, suffix] = [model.get("type").or("BPE").value, model.get("end_of_word_suffix").value];
     // Older files leave the type out.
-    if ((model["type"] ?? "BPE") !== "BPE" || model["end_of_word_suffix"] !== "</w>") {
-      const got = `a ${JSON.stringify(model["type"])} with suffix ${JSON.stringify(model["end_of_word_suffix"])}`;
-      const message = `${path}: got ${got}, expected CLIP's BPE with </w>. Only CLIP text encoders are supported.`;
+    if (type !== "BPE" || suffix !== "</w>") {
+      const message =
+        `${where}/tokenizer.json: got a ${show(type)} with suffix ${show(suffix)}, expected CLIP's BPE with </w>. ` +
+        "Only CLIP text encoders are supported.";
       throw new MixdqError("unsupported", message);
     }
-    const { merges, vocab } = model;
-    if (!Array.isArray(merges)) throw malformed(path, "no merges", "an array of pairs");
-    const pairs = merges.map((merge) => readPair(typeof merge === "string" ? merge.split(" ") : merge, path));
-    const addedTokens = Array.isArray(json["added_tokens"]) ? json["added_tokens"] : [];
-    return { vocab: readVocab(vocab, path), merges: pairs, addedTokens };
+    const merges = model
+      .get("merges")
+      .items(0, MAX_VOCABULARY)
+      .map((merge) => (typeof merge.value === "string" ? readMergeLine(merge.value, merge) : readPair(merge)));
+    const addedTokens = json.get("added_tokens").or([]).items(0, MAX_VOCABULARY);
+    return { vocab: readVocab(model.get("vocab")), merges, addedTokens };
   }
   if (files.vocab === undefined || files.merges === undefined) {
     const message = `${where}: no tokenizer; looked for tokenizer.json, or vocab.json and merges.txt. Check the model.`;
     throw new MixdqError("invalid-model", message);
   }
+  const place = new Json(undefined, sourceOf(`${where}/merges.txt`));
+  if (files.merges.length > MAX_CHARACTERS)
+    throw place.error(`${files.merges.length} characters`, `at most ${MAX_CHARACTERS}`);
   const lines = files.merges
     .split(/\r?\n/)
     .filter((line, i) => line !== "" && !(i === 0 && line.startsWith("#version")));
-  const merges = lines.map((line) => readPair(line.split(" "), `${where}/merges.txt`));
-  const path = `${where}/vocab.json`;
-  return { vocab: readVocab(parseObject(files.vocab, path), path), merges, addedTokens: [] };
+  if (lines.length > MAX_VOCABULARY) throw place.error(`${lines.length} merges`, `at most ${MAX_VOCABULARY}`);
+  const merges = lines.map((line) => readMergeLine(line, place));
+  return { vocab: readVocab(parseObject(files.vocab, `${where}/vocab.json`)), merges, addedTokens: [] };
 }
 
-function readVocab(value: unknown, where: string): Record<string, number> {
-  const ids = isObject(value) ? Object.values(value) : [];
-  const isValid = ids.every((id) => Number.isInteger(id) && (id as number) >= 0 && (id as number) < MAX_VOCABULARY);
-  if (ids.length === 0 || !isValid) throw malformed(where, "a vocabulary that is not one", "token to id");
-  return value as Record<string, number>;
+function readVocab(json: Json): Readonly<Record<string, number>> {
+  for (const [, id] of json.entries("tokens", 1, MAX_VOCABULARY)) readId(id);
+  return json.value as Readonly<Record<string, number>>;
 }
 
-function readPair(value: unknown, where: string): readonly [string, string] {
-  if (Array.isArray(value) && value.length === 2 && value.every((part) => typeof part === "string")) {
-    return [value[0], value[1]];
-  }
-  throw malformed(where, `the merge ${JSON.stringify(value)}`, "two parts");
+/** Whether a text encoder has the token is for whoever knows both (`checkVocabulary`). */
+const readId = (json: Json): number => json.integer(0, MAX_VOCABULARY - 1);
+
+function readMergeLine(line: string, place: Json): readonly [string, string] {
+  const parts = line.split(" ");
+  if (parts.length !== 2) throw place.error(`the merge ${show(line)}`, "two parts with a space between them");
+  return [parts[0]!, parts[1]!];
+}
+
+function readPair(json: Json): readonly [string, string] {
+  const [left, right] = json.items(2, 2).map((part) => part.string());
+  return [left!, right!];
 }
 
 /** A special token as a string (then matched as typed) or with its flags. */
-function readToken(value: unknown, where: string): Omit<AddedToken, "id"> {
-  const flags = isObject(value) ? value : {};
-  const content = typeof value === "string" ? value : flags["content"];
-  if (typeof content !== "string" || content === "") throw malformed(where, JSON.stringify(value), "a token's text");
+function readToken(json: Json): Omit<AddedToken, "id"> {
+  const isText = typeof json.value === "string";
+  if (!isText && !isObject(json.value)) json.fail("a token's text");
+  const flag = (key: string): boolean => !isText && json.get(key).value === true;
   return {
-    content,
+    content: (isText ? json : json.get("content")).matching(/^./su, "a token's text"),
     special: true,
-    normalized: flags["normalized"] === true,
-    lstrip: flags["lstrip"] === true,
-    rstrip: flags["rstrip"] === true,
-    single_word: flags["single_word"] === true,
+    normalized: flag("normalized"),
+    lstrip: flag("lstrip"),
+    rstrip: flag("rstrip"),
+    single_word: flag("single_word"),
   };
 }
 
-function parseObject(text: string, where: string): Record<string, unknown> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (cause) {
-    throw malformed(where, `something that is not JSON (${String(cause)})`, "a JSON object");
-  }
-  if (!isObject(parsed)) throw malformed(where, JSON.stringify(parsed), "a JSON object");
-  return parsed;
-}
+const sourceOf = (where: string): JsonSource => ({
+  where,
+  code: "invalid-model",
+  advice: "Save the tokenizer again.",
+});
 
-function malformed(where: string, got: string, expected: string): MixdqError {
-  return new MixdqError("invalid-model", `${where}: got ${got}, expected ${expected}. Save the tokenizer again.`);
+function parseObject(text: string, where: string): Json {
+  const json = readJson(text, sourceOf(where), { most: MAX_CHARACTERS, what: "a JSON object" });
+  json.object();
+  return json;
 }

@@ -1,5 +1,6 @@
 /** What checkpoints and small files store, as the numbers that we compute with (the bits are handled in quant/half.ts). */
 import { MixdqError } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 import { bfloatToHalf, firstNonFinite, fromBfloat, fromHalf, toHalf } from "../quant/half.ts";
 import type { FloatDType } from "./header.ts";
 import type { StoredTensor } from "./safetensors.ts";
@@ -44,7 +45,7 @@ export function toFloat16(bytes: Uint8Array, dtype: FloatDType, where: string): 
 
 /**
  * Any stored numbers as float32 (integers and doubles are rounded). For small files of inputs and outputs.
- * Throws `invalid-input` for BOOL.
+ * Throws `invalid-input` for dtypes that hold none, or others than these.
  */
 export function readFloats({ dtype, bytes }: StoredTensor, where: string): Float32Array {
   if (dtype === "F32" || dtype === "F16" || dtype === "BF16") return toFloat32(bytes, dtype);
@@ -63,15 +64,18 @@ export function readFloats({ dtype, bytes }: StoredTensor, where: string): Float
       return Float32Array.from(new Int8Array(buffer));
     case "U8":
       return Float32Array.from(new Uint8Array(buffer));
-    case "BOOL":
-      throw new MixdqError("invalid-input", `${where}: got dtype BOOL, expected numbers. Save the tensor as F32.`);
+    default:
+      throw new MixdqError(
+        "invalid-input",
+        `${where}: got dtype ${printable(dtype)}, expected numbers. Save the tensor as F32.`,
+      );
   }
 }
 
 /** Any stored integers as int32. Throws `invalid-input` for floats and for values that int32 does not hold. */
 export function readIntegers(tensor: StoredTensor, where: string): Int32Array {
-  if (!/^[IU]/.test(tensor.dtype)) {
-    const message = `${where}: got dtype ${tensor.dtype}, expected integers. Save the tensor as I32 or I64.`;
+  if (!["I64", "I32", "I16", "I8", "U8"].includes(tensor.dtype)) {
+    const message = `${where}: got dtype ${printable(tensor.dtype)}, expected integers. Save the tensor as I32 or I64.`;
     throw new MixdqError("invalid-input", message);
   }
   if (tensor.dtype !== "I64") return Int32Array.from(readIntegersExactly(tensor));

@@ -3,12 +3,15 @@
  * With it nothing is asked for that is not there (which browsers write to their consoles as errors), and sizes cost no
  * requests. The page's build and its servers make it; folders without one are probed.
  */
-import { MixdqError } from "../base/errors.ts";
-import { isObject, show } from "../base/json.ts";
+import { isObject, Json } from "../base/json.ts";
+import { tryJsonText } from "../base/jsonText.ts";
 import type { ModelFiles } from "./files.ts";
 
 const LIST_FORMAT = "mixdq-files";
 const VERSION = 1;
+/** A model's folder has a few dozen. */
+const MAX_FILES = 10_000;
+const MAX_CHARACTERS = 2 ** 22;
 
 /** Paths to sizes in bytes. */
 export type FileList = ReadonlyMap<string, number>;
@@ -20,21 +23,13 @@ export function writeFileList(files: FileList): string {
 
 /** From the text of manifest.json; undefined where that is no list. Throws `invalid-model` for one that is wrong. */
 export function readFileList(text: string, where: string): FileList | undefined {
-  const json = parse(text);
+  // Whoever expects something else there says what is wrong with it.
+  const json = text.length <= MAX_CHARACTERS ? tryJsonText(text) : undefined;
   if (!isObject(json) || json["format"] !== LIST_FORMAT) return undefined;
-  const wrong = (got: string, expected: string): MixdqError =>
-    new MixdqError("invalid-model", `${where}: got ${got}, expected ${expected}. Write the list again, or delete it.`);
-  const { version, files } = json;
-  if (version !== VERSION) throw wrong(`version ${show(version)}`, String(VERSION));
-  if (!isObject(files)) throw wrong(`files ${show(files)}`, "paths with their bytes");
-  return new Map(
-    Object.entries(files).map(([path, entry]) => {
-      const bytes = isObject(entry) ? entry["bytes"] : undefined;
-      if (!Number.isSafeInteger(bytes) || (bytes as number) < 0)
-        throw wrong(`${show(entry)} for ${show(path)}`, "its bytes");
-      return [path, bytes as number];
-    }),
-  );
+  const list = new Json(json, { where, code: "invalid-model", advice: "Write the list again, or delete it." });
+  list.get("version").oneOf([VERSION]);
+  const files = list.get("files").entries("files", 0, MAX_FILES);
+  return new Map(files.map(([path, file]) => [path, file.get("bytes").integer(0, Number.MAX_SAFE_INTEGER)]));
 }
 
 /** The same files, without asking for any that the list does not name. */
@@ -46,13 +41,4 @@ export function listedFiles(files: ModelFiles, list: FileList): ModelFiles {
     open: async (path, signal) => (list.has(path) ? files.open(path, signal) : undefined),
     size: async (path) => list.get(path),
   };
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // Whoever expects something else there says what is wrong.
-    return undefined;
-  }
 }

@@ -134,8 +134,8 @@ test.each([
   ["lacks a tensor", { a: "s.safetensors", b: "s.safetensors" }, "the shard lacks b, but"],
   ["holds another tensor", {}, "the shard holds"],
   ["is missing", { a: "gone.safetensors" }, "models/m/unet/gone.safetensors: no such file"],
-  ["lies elsewhere", { a: "../other/s.safetensors" }, 'a is in "../other/s.safetensors", expected'],
-  ["has no name", { a: 3 as unknown as string }, "a is in 3, expected"],
+  ["lies elsewhere", { a: "../other/s.safetensors" }, 'weight_map: got "a" "../other/s.safetensors", expected'],
+  ["has no name", { a: 3 as unknown as string }, 'weight_map: got "a" 3, expected'],
 ])("an index whose shard %s is refused", async (_what, map, message) => {
   const shard = message === "the shard holds" ? weights("a", "stray") : weights("a");
   const full = message === "the shard holds" ? { a: "s.safetensors" } : map;

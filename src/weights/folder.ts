@@ -2,7 +2,10 @@
  * Finding a component's weights in a diffusers folder: one safetensors file or shards with an index, in the plain or the
  * `fp16` variant. A folder without a list of its files is probed file by file, because over HTTP there is no listing.
  */
+import { parseConfigText } from "../base/config.ts";
 import { MixdqError } from "../base/errors.ts";
+import { readJson as readForeignJson } from "../base/json.ts";
+import { printable } from "../base/printable.ts";
 import type { Precision } from "../base/types.ts";
 import { noSuchFile, REFUSED, sizeOf, type ModelFiles } from "./files.ts";
 import { streamTensors } from "./safetensors.ts";
@@ -35,6 +38,10 @@ export interface ComponentWeights {
 
 /** A model of this family has at most a dozen shards. */
 const MAX_SHARDS = 1000;
+/** As of a header (header.ts); SDXL's UNet has 1680 in an index of 0.2 MB. */
+const MAX_TENSORS = 100_000;
+const MAX_INDEX_CHARACTERS = 2 ** 25;
+const SHARD_FILE = /^[\w-][\w.-]{0,200}\.safetensors$/;
 
 /**
  * Looks where the weights of `component` (a folder such as `unet` or `text_encoder_2`) are. Throws `invalid-model` where
@@ -91,12 +98,13 @@ async function* tensorsOfShards(
     const missing = new Set(names);
     const wantedHere = (name: string) => {
       if (!missing.delete(name))
-        throw disagree(where, `the shard holds ${name}`, found.path, "does not place it there");
+        throw disagree(where, `the shard holds ${printable(name)}`, found.path, "does not place it there");
       return wanted(name);
     };
     const report = onBytes && ((count: number) => onBytes(count, path, stream.bytes));
     yield* streamTensors(stream, where, { signal, wanted: wantedHere, onBytes: report });
-    for (const name of missing) throw disagree(where, `the shard lacks ${name}`, found.path, "places it there");
+    for (const name of missing)
+      throw disagree(where, `the shard lacks ${printable(name)}`, found.path, "places it there");
   }
 }
 
@@ -111,7 +119,7 @@ export async function readJson(files: ModelFiles, path: string, signal?: AbortSi
     const advice = "Check the model's address, and that it was saved by diffusers.";
     throw noSuchFile(files, path, "a JSON file", advice);
   }
-  return parseJson(text, where);
+  return parseConfigText(text, where);
 }
 
 type FoundWeights =
@@ -178,27 +186,17 @@ function candidates(stem: string, precision: Precision): string[] {
     : [single, index, halfSingle, ...halfIndexes];
 }
 
-/** Tensor name to shard file, in the index's order, and what all shards weigh. */
-function parseIndex(text: string, where: string): { owners: Map<string, string>; totalBytes: number } {
-  const index = parseJson(text, where) as { metadata?: { total_size?: unknown } } | null;
-  const map = typeof index === "object" && index !== null && "weight_map" in index ? index.weight_map : undefined;
-  if (typeof map !== "object" || map === null || Array.isArray(map)) {
-    const advice = "Save the model again.";
-    throw new MixdqError("invalid-model", `${where}: got no weight_map, expected one of tensor to file. ${advice}`);
-  }
+/** Tensor name to shard file, in the index's order, and what all shards weigh. Throws `invalid-model`. */
+export function parseIndex(text: string, where: string): { owners: Map<string, string>; totalBytes: number } {
+  const source = { where, code: "invalid-model", advice: "Save the model again." } as const;
+  const index = readForeignJson(text, source, { most: MAX_INDEX_CHARACTERS, what: "an index of shards" });
   const owners = new Map<string, string>();
-  for (const [name, shard] of Object.entries(map)) {
-    // Only files beside the index: a name with a path could lead anywhere.
-    if (typeof shard !== "string" || !/^[\w.-]+\.safetensors$/.test(shard)) {
-      throw new MixdqError(
-        "invalid-model",
-        `${where}: ${name} is in ${JSON.stringify(shard)}, expected a .safetensors file name. Save the model again.`,
-      );
-    }
-    owners.set(name, shard);
-  }
-  const total = index?.metadata?.total_size;
-  return { owners, totalBytes: typeof total === "number" && Number.isSafeInteger(total) && total > 0 ? total : 0 };
+  // Only files beside the index: a name with a path could lead anywhere.
+  for (const [name, shard] of index.get("weight_map").entries("tensors", 0, MAX_TENSORS))
+    owners.set(name, shard.matching(SHARD_FILE, "a .safetensors file name"));
+  const { value } = index.get("metadata").or({}).get("total_size");
+  const isSize = typeof value === "number" && Number.isSafeInteger(value) && value > 0;
+  return { owners, totalBytes: isSize ? value : 0 };
 }
 
 function groupByShard(owners: ReadonlyMap<string, string>): Map<string, Set<string>> {
@@ -212,15 +210,6 @@ function groupByShard(owners: ReadonlyMap<string, string>): Map<string, Set<stri
     throw new MixdqError("invalid-model", `The index names ${shards.size} shards, expected at most ${MAX_SHARDS}.`);
   }
   return shards;
-}
-
-function parseJson(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    const message = `${where}: got something that is not JSON (${String(cause)}). Save the model again.`;
-    throw new MixdqError("invalid-model", message, { cause });
-  }
 }
 
 function disagree(where: string, what: string, index: string, but: string): MixdqError {

@@ -4,9 +4,10 @@
  * Format: https://github.com/huggingface/safetensors#format
  */
 import { MixdqError } from "../base/errors.ts";
-import { isObject } from "../base/json.ts";
+import { readJson, type Json, type JsonSource } from "../base/json.ts";
+import { printable } from "../base/printable.ts";
 
-/** Bytes of one element. */
+/** Bytes of one element, of the dtypes that can be read. */
 export const DTYPE_BYTES = {
   F64: 8,
   I64: 8,
@@ -22,12 +23,32 @@ export const DTYPE_BYTES = {
 
 export type TensorDType = keyof typeof DTYPE_BYTES;
 
+/**
+ * Bits of one element of the format's other dtypes (safetensors 0.8). A file may hold them, and more that are not
+ * defined yet: what nothing reads is passed over.
+ */
+const FOREIGN_BITS: ReadonlyMap<string, number> = new Map([
+  ["C64", 64],
+  ["U64", 64],
+  ["U32", 32],
+  ["U16", 16],
+  ["F8_E4M3", 8],
+  ["F8_E4M3FNUZ", 8],
+  ["F8_E5M2", 8],
+  ["F8_E5M2FNUZ", 8],
+  ["F8_E8M0", 8],
+  ["F6_E2M3", 6],
+  ["F6_E3M2", 6],
+  ["F4", 4],
+]);
+
 /** What weights may be stored in. */
 export type FloatDType = "F32" | "F16" | "BF16";
 
 export interface TensorEntry {
   readonly name: string;
-  readonly dtype: TensorDType;
+  /** A TensorDType (`isReadable`), or any other. */
+  readonly dtype: string;
   readonly shape: readonly number[];
   /** Bytes from the end of the header. */
   readonly begin: number;
@@ -37,7 +58,7 @@ export interface TensorEntry {
 export interface SafetensorsHeader {
   /** In file order: without gaps, each beginning where the one before ends. */
   readonly tensors: readonly TensorEntry[];
-  readonly metadata: Readonly<Record<string, string>>;
+  readonly metadata: ReadonlyMap<string, string>;
   /** Bytes of tensor data that follow the header. */
   readonly dataBytes: number;
 }
@@ -52,8 +73,8 @@ const MAX_TENSORS = 100_000;
 const MAX_NAME_LENGTH = 1024;
 /** A convolution has four; one more than any tensor that could be in such a file. */
 const MAX_RANK = 8;
-/** A tensor must fit into one JS buffer and one GPU buffer. CLIP's largest embedding takes 0.25 GB. */
-const MAX_TENSOR_BYTES = 2 ** 32;
+/** A tensor that is read must fit into one JS buffer and one GPU buffer. CLIP's largest embedding takes 0.25 GB. */
+export const MAX_TENSOR_BYTES = 2 ** 32;
 
 /**
  * The length of the JSON, from the file's first eight bytes. `head` may be shorter than eight where the file is.
@@ -84,79 +105,76 @@ function guessContent(head: Uint8Array): string | undefined {
   return undefined;
 }
 
+/** Whether this package can read tensors of the dtype. */
+export function isReadable(dtype: string): dtype is TensorDType {
+  return Object.hasOwn(DTYPE_BYTES, dtype);
+}
+
+/** Bytes of a tensor, which may be no whole number; undefined for a dtype that is not known. */
+export function tensorBytes(dtype: string, shape: readonly number[]): number | undefined {
+  const bits = isReadable(dtype) ? 8 * DTYPE_BYTES[dtype] : FOREIGN_BITS.get(dtype);
+  return bits === undefined ? undefined : (shape.reduce((product, size) => product * size, 1) * bits) / 8;
+}
+
 /**
- * The header's JSON, validated: names, dtypes and ranks within limits, byte lengths as shape and dtype say, data
- * without gaps or overlaps. Throws `invalid-model`, and `unsupported` for a dtype that we do not know.
+ * The header's JSON, validated: names and ranks within limits, byte lengths as shape and dtype say, data without gaps or
+ * overlaps. Of a dtype that is not known, the bytes are taken as they are given. Throws `invalid-model`.
  */
 export function parseHeader(json: Uint8Array, where: string): SafetensorsHeader {
-  let parsed: unknown;
+  const source: JsonSource = { where, code: "invalid-model", advice: REPLACE };
+  // As the format says: no white space, no byte order mark. Behind the JSON there may be white space.
+  if (json[0] !== 0x7b) throw invalid(where, "a header that does not begin with {", "one entry per tensor", REPLACE);
+  let text: string;
   try {
-    parsed = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
-  } catch (cause) {
-    throw invalid(where, `a header that is not JSON (${String(cause)})`, "JSON in UTF-8", REPLACE);
+    text = new TextDecoder("utf-8", { fatal: true }).decode(json);
+  } catch {
+    throw invalid(where, "a header that is not UTF-8", "JSON in UTF-8", REPLACE);
   }
-  if (!isObject(parsed)) throw invalid(where, "a header that is not an object", "one entry per tensor", REPLACE);
-
-  const { __metadata__: metadata = {}, ...entries } = parsed;
-  const names = Object.keys(entries);
-  if (names.length > MAX_TENSORS) throw invalid(where, `${names.length} tensors`, `at most ${MAX_TENSORS}`, REPLACE);
-  const tensors = names.map((name) => parseEntry(name, entries[name], where));
+  const header = readJson(text, source, { most: MAX_HEADER_BYTES, what: "one entry per tensor", uniqueKeys: true });
+  const entries = header.entries("tensors", 0, MAX_TENSORS + 1);
+  const tensors = entries.filter(([name]) => name !== METADATA).map(([name, entry]) => parseEntry(name, entry, header));
   tensors.sort((a, b) => a.begin - b.begin || a.end - b.end);
 
   let end = 0;
   for (const tensor of tensors) {
-    if (tensor.begin !== end) {
-      const got = `data from byte ${tensor.begin}`;
-      throw invalid(`${where}: ${tensor.name}`, got, `byte ${end}, where the tensor before ends`, REPLACE);
-    }
+    if (tensor.begin !== end)
+      throw invalid(
+        `${where}: ${printable(tensor.name)}`,
+        `data from byte ${tensor.begin}`,
+        `byte ${end}, where the tensor before ends`,
+        REPLACE,
+      );
     end = tensor.end;
   }
-  return { tensors, metadata: parseMetadata(metadata, where), dataBytes: end };
+  const metadata = header
+    .get(METADATA)
+    .or({})
+    .entries("metadata", 0, MAX_TENSORS)
+    .map(([key, value]): [string, string] => [key, value.string()]);
+  return { tensors, metadata: new Map(metadata), dataBytes: end };
 }
 
+const METADATA = "__metadata__";
 const REPLACE = "The file is damaged: download or save it again.";
 
-function parseEntry(name: string, entry: unknown, where: string): TensorEntry {
-  if (name.length > MAX_NAME_LENGTH) {
-    throw invalid(where, `a tensor name of ${name.length} characters`, `at most ${MAX_NAME_LENGTH}`, REPLACE);
-  }
-  const here = `${where}: ${name}`;
-  if (!isObject(entry))
-    throw invalid(here, JSON.stringify(entry), "an object with dtype, shape, data_offsets", REPLACE);
-  const { dtype, shape, data_offsets: offsets } = entry;
-  if (typeof dtype !== "string" || !Object.hasOwn(DTYPE_BYTES, dtype)) {
-    throw new MixdqError(
-      "unsupported",
-      `${here}: got dtype ${JSON.stringify(dtype)}, expected one of ${Object.keys(DTYPE_BYTES).join(", ")}. ` +
-        `Save the model in one of these.`,
-    );
-  }
-  if (!isCounts(shape) || shape.length > MAX_RANK) {
-    throw invalid(here, `shape ${JSON.stringify(shape)}`, `at most ${MAX_RANK} sizes of 0 or more`, REPLACE);
-  }
-  if (!isCounts(offsets) || offsets.length !== 2 || offsets[1] < offsets[0]) {
-    throw invalid(here, `data_offsets ${JSON.stringify(offsets)}`, "[begin, end]", REPLACE);
-  }
-  const expectedBytes = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype as TensorDType]);
-  const [begin, end] = offsets;
-  if (end - begin !== expectedBytes) {
-    throw invalid(here, `${end - begin} bytes`, `${expectedBytes} for ${dtype} [${shape.join(", ")}]`, REPLACE);
-  }
-  if (expectedBytes > MAX_TENSOR_BYTES) {
-    throw invalid(here, `${expectedBytes} bytes`, `at most ${MAX_TENSOR_BYTES} in one tensor`, "Use a smaller model.");
-  }
-  return { name, dtype: dtype as TensorDType, shape, begin, end };
-}
-
-function parseMetadata(metadata: unknown, where: string): Record<string, string> {
-  if (!isObject(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
-    throw invalid(where, "__metadata__ that is not all strings", "an object of strings", REPLACE);
-  }
-  return metadata as Record<string, string>;
-}
-
-function isCounts(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+function parseEntry(name: string, entry: Json, header: Json): TensorEntry {
+  if (name.length > MAX_NAME_LENGTH)
+    throw header.inside(`a tensor name of ${name.length} characters`, `at most ${MAX_NAME_LENGTH}`);
+  const dtype = entry.get("dtype").string("the name of a number type");
+  const shape = entry
+    .get("shape")
+    .items(0, MAX_RANK)
+    .map((size) => size.integer(0, Number.MAX_SAFE_INTEGER));
+  const offsets = entry.get("data_offsets");
+  const [begin, end] = offsets.items(2, 2).map((offset) => offset.integer(0, Number.MAX_SAFE_INTEGER)) as [
+    number,
+    number,
+  ];
+  if (end < begin) offsets.fail("[begin, end]");
+  const expected = tensorBytes(dtype, shape);
+  if (expected !== undefined && end - begin !== expected)
+    throw entry.inside(`${end - begin} bytes`, `${expected} for ${dtype} [${shape.join(", ")}]`);
+  return { name, dtype, shape, begin, end };
 }
 
 function invalid(where: string, got: string, expected: string, advice: string): MixdqError {

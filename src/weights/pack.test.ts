@@ -243,8 +243,8 @@ describe("a manifest", () => {
   test.each<[string, (manifest: any) => unknown, string]>([
     ["without shards", (m) => delete m.shards, "expected a list"],
     ["without components", (m) => (m.components = {}), "0 components"],
-    ["of a component without tensors", (m) => (m.components.vae.tensors = []), "no tensors"],
-    ["whose tensor has no name", (m) => delete m.components.vae.tensors[0].name, "a tensor nothing"],
+    ["of a component without tensors", (m) => (m.components.vae.tensors = []), "tensors: got 0 items"],
+    ["whose tensor has no name", (m) => delete m.components.vae.tensors[0].name, 'got "name" nothing'],
     ["whose tensor has a path for a name", (m) => (m.components.vae.tensors[0].name = "../a"), "as in a checkpoint"],
     ["whose floats are too many bytes", (m) => (m.components.vae.tensors[0].bytes += 4), "484 bytes"],
     ["whose codes are too few bytes", (m) => (m.components.unet.tensors[2].bytes = 64), "expected 128 or more"],
@@ -264,7 +264,7 @@ describe("a manifest", () => {
     ["with a configuration that is not there", (m) => (m.config = "a.json"), "one of its files"],
     ["that names itself", (m) => (m.files["manifest.json"] = m.files["mixdq.json"]), "within the pack"],
     ["with a file without end", (m) => (m.files["mixdq.json"].bytes = 2 ** 33), "from 0 to"],
-    ["with words for a BOS state", (m) => (m.bos = [["a"]]), "numbers"],
+    ["with words for a BOS state", (m) => (m.bos = [["a"]]), "a finite number"],
     ["with two BOS states", (m) => m.bos.push([1]), "at most 1"],
   ])("%s is refused", async (_, edit, says) => {
     const manifest = JSON.parse(new TextDecoder().decode((await made()).get("manifest.json")));

@@ -7,9 +7,6 @@ import { MANIFEST, piecesOf, readManifest, type PackManifest, type PackTensor } 
 import { sha256 } from "./sha256.ts";
 import { refusePointer, SNIFF_BYTES } from "./sniff.ts";
 
-/** About 5,000 tensors of SDXL at 150 bytes each, and their like. */
-const MAX_MANIFEST_CHARACTERS = 64 * 2 ** 20;
-
 /** Some bytes of a tensor, `from` its beginning; all of them for tensors that are not cut. */
 export interface PackPart {
   readonly tensor: PackTensor;
@@ -58,11 +55,6 @@ export async function openModel(source: ModelFiles, signal?: AbortSignal): Promi
   const where = `${source.location}/${MANIFEST}`;
   const text = await source.text(MANIFEST, signal);
   if (text === undefined) return { files: source, pack: undefined };
-  if (text.length > MAX_MANIFEST_CHARACTERS)
-    throw new MixdqError(
-      "invalid-model",
-      `${where}: got ${text.length} characters, expected at most ${MAX_MANIFEST_CHARACTERS}. This is not a pack.`,
-    );
   const list = readFileList(text, where);
   if (list) return { files: source.isLocal ? source : listedFiles(source, list), pack: undefined };
   const manifest = readManifest(text, where);

@@ -10,8 +10,8 @@
  * checkpoint's), and right after it `<module path>.parameters`, U32 [segments, rows, words] as quant/parameters.ts has them.
  * `<module path>.bos` holds a layer's product with the BOS token, F32 [1, N].
  */
-import { MixdqError } from "../base/errors.ts";
-import { isObject, show } from "../base/json.ts";
+import { readJson, type Json } from "../base/json.ts";
+import { show } from "../base/printable.ts";
 import { isInsteadOf } from "./sniff.ts";
 
 export const MANIFEST = "manifest.json";
@@ -29,6 +29,7 @@ const MAX_TENSORS = 100_000;
 const MAX_FILES = 1000;
 const MAX_NAME_LENGTH = 1024;
 const MAX_RANK = 8;
+const MAX_CHARACTERS = 64 * 2 ** 20;
 
 /** How a tensor's bytes are to be read: floats, the codes of integer weights (bits), or words of parameters. */
 export const PACK_FORMATS = {
@@ -121,99 +122,80 @@ export function writeManifest({ components, shards, files, bos, model, config, l
  */
 export function readManifest(text: string, where: string): PackManifest | undefined {
   if (isInsteadOf(MANIFEST, text)) return undefined;
-  const file = object(parse(text, where), where);
+  const source = { where, code: "invalid-model", advice: "Write the pack again with mixdq quantize." } as const;
+  const file = readJson(text, source, { most: MAX_CHARACTERS, what: "a pack's manifest", uniqueKeys: true });
   // Web apps have one of this name, too.
-  if (!("format" in file || "shards" in file)) return undefined;
-  expectThat(file["format"] === FORMAT, where, `format ${show(file["format"])}`, `"${FORMAT}"`);
-  expectThat(file["version"] === VERSION, where, `version ${show(file["version"])}`, `${VERSION}`);
-  const files = readFiles(file["files"], where);
-  const { model, config, licence } = file;
-  expectThat(typeof model === "string", where, `model ${show(model)}`, "the model's name");
-  expectThat(typeof config === "string" && files.has(config), where, `config ${show(config)}`, "one of its files");
-  const isLicence = licence === null || (typeof licence === "string" && files.has(licence));
-  expectThat(isLicence, where, `licence ${show(licence)}`, "one of its files, or null");
-  const shards = readShards(file["shards"], where);
+  if (file.get("format").isMissing && file.get("shards").isMissing) return undefined;
+  file.get("format").oneOf([FORMAT]);
+  file.get("version").oneOf([VERSION]);
+  const files = readFiles(file.get("files"));
+  const isFile = (json: Json): boolean => typeof json.value === "string" && files.has(json.value);
+  const [model, config, licence] = [file.get("model"), file.get("config"), file.get("licence")];
+  if (!isFile(config)) config.fail("one of its files");
+  if (licence.value !== null && !isFile(licence)) licence.fail("one of its files, or null");
+  const shards = readShards(file.get("shards"));
   const components = new Map<string, PackTensor[]>();
-  let end = { shard: 0, offset: 0 };
-  const names = Object.entries(object(file["components"], `${where}: components`));
-  expectThat(names.length > 0 && names.length <= 16, where, `${names.length} components`, "1 to 16");
-  for (const [name, component] of names) {
-    const here = `${where}: ${name}`;
-    expectThat(/^[\w-]{1,64}$/.test(name), where, `a component ${show(name)}`, "a folder's name");
-    const tensors = list(object(component, here)["tensors"], MAX_TENSORS, here, "tensors").map((tensor) =>
-      readTensor(tensor, here),
-    );
-    expectThat(tensors.length > 0, here, "no tensors", "some");
-    end = checkPlaces(tensors, shards, end, here);
-    checkPairs(tensors, here);
+  let end = 0;
+  const parts = file.get("components");
+  for (const [name, part] of parts.entries("components", 1, 16)) {
+    if (!/^[\w-]{1,64}$/.test(name)) throw parts.inside(`a component ${show(name)}`, "a folder's name");
+    const component = part.named(name, file);
+    const tensors = component
+      .get("tensors")
+      .items(1, MAX_TENSORS)
+      .map((tensor) => readTensor(tensor, component));
+    end = checkPlaces(tensors, shards, end, component);
+    checkPairs(tensors, component);
     components.set(name, tensors);
   }
-  expectThat(end.shard === shards.length, where, `${shards.length} shards`, `${end.shard}, as the tensors fill`);
+  if (end !== shards.length) throw file.inside(`${shards.length} shards`, `${end}, as the tensors fill`);
   return {
-    model: model as string,
-    config: config as string,
-    licence: licence as string | null,
-    bos: readBos(file["bos"], where),
+    model: model.string("the model's name"),
+    config: config.value as string,
+    licence: licence.value as string | null,
+    bos: readBos(file.get("bos")),
     files,
     shards,
     components,
   };
 }
 
-function readFiles(json: unknown, where: string): PackManifest["files"] {
-  const entries = Object.entries(object(json, `${where}: files`));
-  expectThat(entries.length <= MAX_FILES, where, `${entries.length} files`, `at most ${MAX_FILES}`);
+function readFiles(json: Json): PackManifest["files"] {
   return new Map(
-    entries.map(([path, entry]) => {
+    json.entries("files", 0, MAX_FILES).map(([path, entry]) => {
       // A path that leaves the folder, or an address, could lead anywhere.
       const isPath = path.length <= MAX_NAME_LENGTH && /^[\w-][\w.-]*(\/[\w-][\w.-]*)*$/.test(path);
-      expectThat(isPath && path !== MANIFEST, `${where}: files`, show(path), "the path of a file within the pack");
-      const { bytes, sha256 } = object(entry, `${where}: ${path}`);
-      return [
-        path,
-        { bytes: size(bytes, 0, MAX_FILE_BYTES, `${where}: ${path}`), sha256: digest(sha256, path, where) },
-      ];
+      if (!isPath || path === MANIFEST) throw json.inside(show(path), "the path of a file within the pack");
+      return [path, { bytes: entry.get("bytes").integer(0, MAX_FILE_BYTES), sha256: readDigest(entry) }];
     }),
   );
 }
 
-function readShards(json: unknown, where: string): PackShard[] {
-  const shards = list(json, MAX_SHARDS, where, "shards").map((entry, i): PackShard => {
-    const here = `${where}: shards[${i}]`;
-    const { file, bytes, sha256 } = object(entry, here);
-    expectThat(
-      typeof file === "string" && /^[\w-][\w.-]{0,200}$/.test(file),
-      here,
-      `file ${show(file)}`,
-      "a file name",
-    );
-    return {
-      file: file as string,
-      bytes: size(bytes, 1, MAX_SHARD_BYTES, here),
-      sha256: digest(sha256, String(file), where),
-    };
+function readShards(json: Json): PackShard[] {
+  const shards = json.items(0, MAX_SHARDS).map((entry): PackShard => {
+    const file = entry.get("file").matching(/^[\w-][\w.-]{0,200}$/, "a file name");
+    return { file, bytes: entry.get("bytes").integer(1, MAX_SHARD_BYTES), sha256: readDigest(entry) };
   });
   const names = new Set(shards.map(({ file }) => file));
-  expectThat(names.size === shards.length, where, "two shards of one name", "a file each");
+  if (names.size < shards.length) throw json.inside("two shards of one name", "a file each");
   return shards;
 }
 
-function readTensor(json: unknown, where: string): PackTensor {
-  const { name, format, shape, shard, offset, bytes } = object(json, `${where}: tensors`);
-  const isName = typeof name === "string" && name.length <= MAX_NAME_LENGTH && /^[\w.-]+$/.test(name);
-  expectThat(isName, where, `a tensor ${show(name)}`, "a name as in a checkpoint");
-  const here = `${where}: ${String(name)}`;
-  const isFormat = typeof format === "string" && Object.hasOwn(PACK_FORMATS, format);
-  expectThat(isFormat, here, `format ${show(format)}`, Object.keys(PACK_FORMATS).join(", "));
-  const isShape = Array.isArray(shape) && shape.length > 0 && shape.length <= MAX_RANK;
-  expectThat(isShape, here, `shape ${show(shape)}`, `1 to ${MAX_RANK} sizes`);
-  const tensor = {
-    name: name as string,
-    format: format as PackFormat,
-    shape: (shape as unknown[]).map((count) => size(count, 1, 2 ** 32, `${here}: shape`)),
-    shard: size(shard, 0, MAX_SHARDS, `${here}: shard`),
-    offset: size(offset, 0, MAX_SHARD_BYTES, `${here}: offset`),
-    bytes: size(bytes, 1, 2 ** 34, `${here}: bytes`),
+const readDigest = (entry: Json): string => entry.get("sha256").matching(/^[0-9a-f]{64}$/, "64 hexadecimal digits");
+
+function readTensor(entry: Json, component: Json): PackTensor {
+  const name = entry.get("name").matching(/^[\w.-]{1,1024}$/, "a name as in a checkpoint");
+  const json = entry.named(name, component);
+  const tensor: PackTensor = {
+    name,
+    format: json.get("format").oneOf(Object.keys(PACK_FORMATS) as PackFormat[]),
+    shape: json
+      .get("shape")
+      .items(1, MAX_RANK)
+      .map((count) => count.integer(1, 2 ** 32)),
+    shard: json.get("shard").integer(0, MAX_SHARDS),
+    offset: json.get("offset").integer(0, MAX_SHARD_BYTES),
+    bytes: json.get("bytes").integer(1, 2 ** 34),
   };
   const elements = tensor.shape.reduce((product, count) => product * count, 1);
   const described = PACK_FORMATS[tensor.format];
@@ -222,117 +204,73 @@ function readTensor(json: unknown, where: string): PackTensor {
       ? [elements * described.bytes, elements * described.bytes]
       : // Input channels are filled up to whole elements of 16 (32 where 3 bits pair their highest bits).
         [(elements * described.bits) / 8, elements * 64];
-  const fits = tensor.bytes >= least && tensor.bytes <= most && tensor.bytes % 2 === 0;
-  expectThat(
-    fits,
-    here,
-    `${tensor.bytes} bytes`,
-    `${least}${most > least ? " or more" : ""} for ${show(shape)} in ${tensor.format}`,
-  );
+  if (!(tensor.bytes >= least && tensor.bytes <= most && tensor.bytes % 2 === 0))
+    throw json.inside(
+      `${tensor.bytes} bytes`,
+      `${least}${most > least ? " or more" : ""} for ${show(tensor.shape)} in ${tensor.format}`,
+    );
   return tensor;
 }
 
-/** Throws unless the tensors lie as the writer puts them, which leaves no room for gaps, overlaps or ends beyond a shard. */
+/**
+ * Throws unless the tensors lie as the writer puts them from shard `first` on, which leaves no room for gaps, overlaps or
+ * ends beyond a shard. Returns the shard after the last.
+ */
 function checkPlaces(
   tensors: readonly PackTensor[],
   shards: readonly PackShard[],
-  begin: { shard: number; offset: number },
-  where: string,
-): { shard: number; offset: number } {
+  first: number,
+  component: Json,
+): number {
   const sizes = shards.map(({ bytes }) => bytes);
-  let { shard, offset } = begin;
+  let [shard, offset] = [first, 0];
   const names = new Set<string>();
   for (const tensor of tensors) {
-    const here = `${where}: ${tensor.name}`;
-    expectThat(!names.has(tensor.name), here, "two tensors of this name", "one");
+    const expectThat = (condition: boolean, got: string, expected: string): void => {
+      if (!condition) throw component.at(tensor.name).inside(got, expected);
+    };
+    expectThat(!names.has(tensor.name), "two tensors of this name", "one");
     names.add(tensor.name);
     // Where the one before ends its shard, or where there is no room behind it.
     if (offset > 0 && tensor.shard === shard + 1 && tensor.offset === 0) {
-      expectThat(offset - sizes[shard]! < PACK_ALIGNMENT && offset >= sizes[shard]!, here, "a gap before it", "none");
+      expectThat(offset - sizes[shard]! < PACK_ALIGNMENT && offset >= sizes[shard]!, "a gap before it", "none");
       [shard, offset] = [shard + 1, 0];
     }
     const place = `shard ${tensor.shard}, offset ${tensor.offset}`;
-    expectThat(tensor.shard === shard && tensor.offset === offset, here, place, `shard ${shard}, offset ${offset}`);
+    expectThat(tensor.shard === shard && tensor.offset === offset, place, `shard ${shard}, offset ${offset}`);
     const pieces = piecesOf(tensor, sizes);
     const last = pieces.at(-1);
     const isWhole =
       last !== undefined && last.from + last.bytes === tensor.bytes && pieces.every(({ bytes }) => bytes > 0);
-    expectThat(isWhole, here, `${tensor.bytes} bytes at ${place}`, "an end within the shards");
+    expectThat(isWhole, `${tensor.bytes} bytes at ${place}`, "an end within the shards");
     shard = last!.shard;
     offset = Math.ceil((last!.offset + last!.bytes) / PACK_ALIGNMENT) * PACK_ALIGNMENT;
   }
   const used = offset - sizes[shard]!;
-  expectThat(
-    used >= 0 && used < PACK_ALIGNMENT,
-    where,
-    `${sizes[shard]} bytes in shard ${shard}`,
-    "tensors up to its end",
-  );
-  return { shard: shard + 1, offset: 0 };
+  if (!(used >= 0 && used < PACK_ALIGNMENT))
+    throw component.inside(`${sizes[shard]} bytes in shard ${shard}`, "tensors up to its end");
+  return shard + 1;
 }
 
 /** Codes and their parameters come together. */
-function checkPairs(tensors: readonly PackTensor[], where: string): void {
+function checkPairs(tensors: readonly PackTensor[], component: Json): void {
   const pathOf = ({ name }: PackTensor): string => name.replace(/\.\w+$/, "");
   tensors.forEach((tensor, i) => {
-    const here = `${where}: ${tensor.name}`;
+    const refuse = (got: string, expected: string): never => {
+      throw component.at(tensor.name).inside(got, expected);
+    };
     const [before, after] = [tensors[i - 1], tensors[i + 1]];
     if ("bits" in PACK_FORMATS[tensor.format]) {
       const isPair =
         tensor.name.endsWith(".weight") && after?.format === "U32" && after.name === `${pathOf(tensor)}.parameters`;
-      expectThat(isPair, here, `${after ? after.name : "nothing"} after it`, `${pathOf(tensor)}.parameters`);
+      if (!isPair) refuse(`${after ? after.name : "nothing"} after it`, `${pathOf(tensor)}.parameters`);
     } else if (tensor.format === "U32") {
       const isPair = before !== undefined && "bits" in PACK_FORMATS[before.format] && tensor.shape.length === 3;
-      expectThat(isPair, here, "parameters without codes", "the layer's codes before them");
+      if (!isPair) refuse("parameters without codes", "the layer's codes before them");
     }
   });
 }
 
-function readBos(json: unknown, where: string): Float32Array[] {
-  return list(json, 1, where, "bos").map((state) => {
-    const values = list(state, 2 ** 16, where, "bos");
-    expectThat(values.length > 0 && values.every(Number.isFinite), where, "a bos state of other things", "numbers");
-    return Float32Array.from(values as number[]);
-  });
-}
-
-function parse(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw invalid(where, `something that is not JSON (${String(cause).replaceAll("\n", " ")})`, "a pack's manifest");
-  }
-}
-
-function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (!isObject(json)) throw invalid(where, show(json), "a JSON object");
-  return json;
-}
-
-function list(json: unknown, most: number, where: string, what: string): readonly unknown[] {
-  expectThat(Array.isArray(json), `${where}: ${what}`, show(json), "a list");
-  const items = json as readonly unknown[];
-  expectThat(items.length <= most, where, `${items.length} ${what}`, `at most ${most}`);
-  return items;
-}
-
-function size(json: unknown, least: number, most: number, where: string): number {
-  const isSize = Number.isSafeInteger(json) && (json as number) >= least && (json as number) <= most;
-  expectThat(isSize, where, show(json), `a whole number from ${least} to ${most}`);
-  return json as number;
-}
-
-function digest(json: unknown, file: string, where: string): string {
-  const isDigest = typeof json === "string" && /^[0-9a-f]{64}$/.test(json);
-  expectThat(isDigest, `${where}: ${file}`, `sha256 ${show(json)}`, "64 hexadecimal digits");
-  return json as string;
-}
-
-function expectThat(condition: boolean, where: string, got: string, expected: string): void {
-  if (!condition) throw invalid(where, got, expected);
-}
-
-function invalid(where: string, got: string, expected: string): MixdqError {
-  const advice = "Write the pack again with mixdq quantize.";
-  return new MixdqError("invalid-model", `${where}: got ${got}, expected ${expected}. ${advice}`);
+function readBos(json: Json): Float32Array[] {
+  return json.items(0, 1).map((state) => Float32Array.from(state.items(1, 2 ** 16), (value) => value.float32()));
 }

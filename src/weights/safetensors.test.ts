@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { MixdqError } from "../base/errors.ts";
 import type { FileStream } from "./files.ts";
+import { readFloats } from "./convert.ts";
 import { parseSafetensors, readSafetensorsHeader, streamTensors, writeSafetensors } from "./safetensors.ts";
 import type { StreamOptions } from "./safetensors.ts";
 
@@ -86,7 +87,7 @@ test("every byte is reported as it arrives", async () => {
 
 test("the header alone says what a file holds", async () => {
   const header = await readSafetensorsHeader(streamOf(FILE), "x");
-  expect(header.metadata).toEqual({ format: "pt" });
+  expect([...header.metadata]).toEqual([["format", "pt"]]);
   expect(header.tensors.length).toBe(5);
 });
 
@@ -138,29 +139,95 @@ test.each([
   expect(() => parseSafetensors(file)).toThrow(guess);
 });
 
+const T = '{"dtype":"F32","shape":[2],"data_offsets":[0,8]}';
 const entry = (dtype: unknown, shape: unknown, offsets: unknown) => ({ dtype, shape, data_offsets: offsets });
 
 test.each([
-  ["not JSON", "{nope", "a header that is not JSON"],
-  ["no object", "[1]", "a header that is not an object"],
-  ["an entry that is none", { t: 3 }, "t: got 3, expected an object"],
-  ["an unknown dtype", { t: entry("F8_E4M3", [1], [0, 1]) }, 't: got dtype "F8_E4M3"'],
-  ["a dtype that objects have", { t: entry("constructor", [1], [0, 1]) }, 't: got dtype "constructor"'],
-  ["a negative size", { t: entry("F32", [-1], [0, 4]) }, "shape [-1]"],
-  ["a fractional size", { t: entry("F32", [0.5], [0, 2]) }, "shape [0.5]"],
-  ["too many dimensions", { t: entry("U8", Array(9).fill(1), [0, 1]) }, "at most 8 sizes"],
-  ["offsets the wrong way", { t: entry("F32", [1], [4, 0]) }, "data_offsets [4,0]"],
+  ["not JSON", "{nope", "got something that is not JSON"],
+  ["no object", "[1]", "a header that does not begin with {"],
+  ["an entry that is none", { t: 3 }, 'got "t" 3, expected a JSON object'],
+  ["a dtype that is none", { t: entry(8, [1], [0, 1]) }, 't: got "dtype" 8, expected the name'],
+  ["a foreign dtype of other bytes", { t: entry("F8_E4M3", [3], [0, 8]) }, "got 8 bytes, expected 3 for F8_E4M3 [3]"],
+  ["half a byte at its end", { t: entry("F4", [3], [0, 2]) }, "got 2 bytes, expected 1.5 for F4 [3]"],
+  ["a gap before a dtype that nobody knows", { t: entry("I3", [5], [1, 3]) }, "data from byte 1, expected byte 0"],
+  ["a dtype that nobody knows upside down", { t: entry("I3", [5], [3, 1]) }, '"data_offsets" [3,1], expected'],
+  ["a negative size", { t: entry("F32", [-1], [0, 4]) }, 'got "shape[0]" -1'],
+  ["a fractional size", { t: entry("F32", [0.5], [0, 2]) }, 'got "shape[0]" 0.5'],
+  ["too many dimensions", { t: entry("U8", Array(9).fill(1), [0, 1]) }, "shape: got 9 items, expected at most 8"],
+  ["offsets the wrong way", { t: entry("F32", [1], [4, 0]) }, 'got "data_offsets" [4,0]'],
   ["bytes that do not fit the shape", { t: entry("F32", [3], [0, 8]) }, "got 8 bytes, expected 12 for F32 [3]"],
   ["an absurd shape", { t: entry("F32", [2 ** 40, 2 ** 40], [0, 8]) }, "got 8 bytes, expected 4.8"],
   ["a gap", { t: entry("F32", [1], [4, 8]) }, "data from byte 4, expected byte 0"],
   ["an overlap", { a: entry("F32", [2], [0, 8]), b: entry("F32", [1], [4, 8]) }, "b: got data from byte 4, expected"],
-  ["a huge tensor", { t: entry("F32", [2 ** 31], [0, 2 ** 33]) }, "at most 4294967296 in one tensor"],
   ["a long name", { ["n".repeat(2000)]: entry("F32", [1], [0, 4]) }, "a tensor name of 2000 characters"],
-  ["odd metadata", { __metadata__: { a: 1 } }, "__metadata__ that is not all strings"],
+  ["odd metadata", { __metadata__: { a: 1 } }, '__metadata__: got "a" 1, expected a string'],
+  ["white space before it", ' {"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', "does not begin with {"],
+  ["a byte order mark", '\ufeff{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', "does not begin with {"],
+  ["a tensor twice", `{"t":${T},"t":${T}}`, 'the key "t" twice'],
+  ["a key of a tensor twice", `{"t":${T.replace("{", '{"dtype":"F32",')}}`, 'the key "dtype" twice'],
+  ["metadata in a list", { __metadata__: [] }, 'got "__metadata__" [], expected a JSON object'],
 ])("a header with %s is refused", (_what, header, message) => {
   const file = withHeader(header, 8);
   expect(() => parseSafetensors(file, "x")).toThrow(MixdqError);
   expect(() => parseSafetensors(file, "x")).toThrow(message);
+});
+
+test("metadata that is null is none", () => {
+  expect(parseSafetensors(withHeader(`{"__metadata__":null,"t":${T}}  `, 8)).get("t")!.shape).toEqual([2]);
+});
+
+test("a tensor may be called anything, in what is read and in what is written", () => {
+  const names = ["__proto__", "constructor", "toString", "7"];
+  const written = writeSafetensors(
+    Object.fromEntries(names.map((name, i) => [name, { dtype: "U8", shape: [1], data: Uint8Array.of(i) }])),
+  );
+  const read = parseSafetensors(written);
+  expect([...read].map(([name, { bytes }]) => [name, bytes[0]]).sort()).toEqual(
+    names.map((name, i) => [name, i]).sort(),
+  );
+});
+
+/** A weight in F32 behind one of another dtype. */
+function beside(dtype: string, bytes: number, shape: readonly number[]): Uint8Array {
+  const file = withHeader(
+    { scaled_fp8: entry(dtype, shape, [0, bytes]), "a.weight": entry("F32", [1], [bytes, bytes + 4]) },
+    bytes + 4,
+  );
+  file.set(new Uint8Array(Float32Array.of(1.5).buffer), file.length - 4);
+  return file;
+}
+
+test.each([
+  ["F8_E4M3", 2, [2]],
+  ["F8_E5M2", 2, [2]],
+  ["F8_E8M0", 0, [0]],
+  ["F6_E3M2", 3, [4]],
+  ["F4", 1, [2]],
+  ["C64", 8, [1]],
+  ["U64", 8, []],
+  ["I4", 1, [2]],
+  ["a dtype of the future", 5, [3, 3]],
+  ["constructor", 3, [3]],
+])(
+  "%s is passed over where nothing reads it, and refused by name where something does",
+  async (dtype, bytes, shape) => {
+    const file = beside(dtype, bytes, shape);
+    const tensors = await collect(file, { wanted: (name) => name === "a.weight" }, 3);
+    expect(tensors.map(({ name, bytes }) => [name, new Float32Array(bytes.buffer)[0]])).toEqual([["a.weight", 1.5]]);
+    expect(parseSafetensors(file).get("a.weight")!.bytes.length).toBe(4);
+    await expect(collect(file)).rejects.toThrow(
+      `unet/x.safetensors: scaled_fp8: got dtype ${dtype}, expected weights in F32, F16 or BF16. Save the model in one`,
+    );
+    expect(() => readFloats(parseSafetensors(file).get("scaled_fp8")!, "scaled_fp8")).toThrow(`got dtype ${dtype}`);
+  },
+);
+
+test("a tensor that is wanted must fit into one buffer", async () => {
+  const file = withHeader({ t: entry("F32", [2 ** 31], [0, 2 ** 33]) });
+  const reading = async () => {
+    for await (const _ of streamTensors({ ...streamOf(file), bytes: 0 }, "x")) void _;
+  };
+  await expect(reading()).rejects.toThrow("x: t: got 8589934592 bytes, expected at most 4294967296 in one tensor");
 });
 
 test("data that does not fit its shape is not written", () => {

@@ -3,10 +3,11 @@
  * outputs read and written whole. Little-endian throughout, as the format and every machine with WebGPU are.
  */
 import { MixdqError } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 import { ByteReader } from "./byteReader.ts";
 import type { FileStream } from "./files.ts";
-import { DTYPE_BYTES, LENGTH_BYTES, parseHeader, readHeaderLength } from "./header.ts";
-import type { FloatDType, SafetensorsHeader, TensorDType, TensorEntry } from "./header.ts";
+import { LENGTH_BYTES, MAX_TENSOR_BYTES, parseHeader, readHeaderLength, tensorBytes } from "./header.ts";
+import type { FloatDType, SafetensorsHeader, TensorEntry } from "./header.ts";
 
 export interface StreamOptions {
   readonly signal?: AbortSignal | undefined;
@@ -75,27 +76,35 @@ async function readHeader(reader: ByteReader, where: string): Promise<Safetensor
 
 async function readTensor(reader: ByteReader, entry: TensorEntry, where: string): Promise<WeightTensor> {
   const { name, dtype, shape } = entry;
+  const here = `${where}: ${printable(name)}`;
   if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16") {
     throw new MixdqError(
       "invalid-model",
-      `${where}: ${name}: got dtype ${dtype}, expected weights in F32, F16 or BF16. Save the model in one of these.`,
+      `${here}: got dtype ${printable(dtype)}, expected weights in F32, F16 or BF16. Save the model in one of these ` +
+        `(in diffusers: model.to(torch.float16).save_pretrained(...)).`,
     );
   }
   const length = entry.end - entry.begin;
+  if (length > MAX_TENSOR_BYTES)
+    throw new MixdqError(
+      "invalid-model",
+      `${here}: got ${length} bytes, expected at most ${MAX_TENSOR_BYTES} in one tensor. Use a smaller model.`,
+    );
   const bytes = await reader.read(length);
-  if (bytes.length < length) throw truncated(where, `${name} has ${bytes.length} of ${length} bytes`);
+  if (bytes.length < length) throw truncated(where, `${printable(name)} has ${bytes.length} of ${length} bytes`);
   return { name, dtype, shape, bytes };
 }
 
 async function skipTensor(reader: ByteReader, entry: TensorEntry, where: string): Promise<void> {
   const length = entry.end - entry.begin;
   const skipped = await reader.skip(length);
-  if (skipped < length) throw truncated(where, `${entry.name} has ${skipped} of ${length} bytes`);
+  if (skipped < length) throw truncated(where, `${printable(entry.name)} has ${skipped} of ${length} bytes`);
 }
 
 /** A tensor of a file in memory; `bytes` is a view of that file. */
 export interface StoredTensor {
-  readonly dtype: TensorDType;
+  /** As the file says: whoever reads the tensor refuses what it cannot read. */
+  readonly dtype: string;
   readonly shape: readonly number[];
   readonly bytes: Uint8Array;
 }
@@ -121,7 +130,7 @@ export function parseSafetensors(content: Uint8Array, where = "safetensors"): Ma
 
 /** What `writeSafetensors` takes: `data` holds the elements as the dtype stores them (Uint16Array for F16, BF16). */
 export interface TensorToWrite {
-  readonly dtype: TensorDType;
+  readonly dtype: string;
   readonly shape: readonly number[];
   readonly data: ArrayBufferView;
 }
@@ -134,23 +143,23 @@ export function writeSafetensors(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata?: Readonly<Record<string, string>>,
 ): Uint8Array<ArrayBuffer> {
-  const sorted = Object.entries(tensors).sort(
-    ([a, { dtype: x }], [b, { dtype: y }]) => DTYPE_BYTES[y] - DTYPE_BYTES[x] || (a < b ? -1 : 1),
-  );
-  const header: Record<string, unknown> = metadata === undefined ? {} : { __metadata__: metadata };
+  const widthOf = ({ dtype }: TensorToWrite): number => tensorBytes(dtype, []) ?? 0;
+  const sorted = Object.entries(tensors).sort(([a, x], [b, y]) => widthOf(y) - widthOf(x) || (a < b ? -1 : 1));
+  // Entries, not assignments: a tensor may be called __proto__.
+  const header: [string, unknown][] = metadata === undefined ? [] : [["__metadata__", metadata]];
   let dataBytes = 0;
   for (const [name, { dtype, shape, data }] of sorted) {
-    const expected = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
+    const expected = tensorBytes(dtype, shape) ?? data.byteLength;
     if (data.byteLength !== expected) {
       const shapeText = `${dtype} [${shape.join(", ")}]`;
       const message = `${name}: got ${data.byteLength} bytes, expected ${expected} for ${shapeText}. Pass the right data.`;
       throw new MixdqError("invalid-input", message);
     }
-    header[name] = { dtype, shape, data_offsets: [dataBytes, dataBytes + expected] };
+    header.push([name, { dtype, shape, data_offsets: [dataBytes, dataBytes + expected] }]);
     dataBytes += expected;
   }
 
-  const json = new TextEncoder().encode(JSON.stringify(header));
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
   const headerBytes = Math.ceil(json.length / 8) * 8;
   const file = new Uint8Array(LENGTH_BYTES + headerBytes + dataBytes);
   new DataView(file.buffer).setUint32(0, headerBytes, true);

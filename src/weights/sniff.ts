@@ -5,6 +5,7 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import { isObject } from "../base/json.ts";
+import { tryJsonText } from "../base/jsonText.ts";
 
 /** How many bytes of a file `isNote` wants. */
 export const SNIFF_BYTES = 64;
@@ -54,13 +55,9 @@ function isMarkup(text: string): boolean {
 
 function isErrorObject(text: string): boolean {
   if (!text.startsWith("{") || text.length > MAX_ERROR_CHARACTERS) return false;
-  try {
-    const value: unknown = JSON.parse(text);
-    const keys = isObject(value) ? Object.keys(value) : [];
-    return keys.every((key) => ERROR_KEYS.has(key)) && keys.some((key) => SAYS_WHY.includes(key));
-  } catch {
-    return false;
-  }
+  const value = tryJsonText(text);
+  const keys = isObject(value) ? Object.keys(value) : [];
+  return keys.every((key) => ERROR_KEYS.has(key)) && keys.some((key) => SAYS_WHY.includes(key));
 }
 
 /**

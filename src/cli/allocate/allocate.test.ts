@@ -75,7 +75,7 @@ test("with a calibration the file holds scales, and the rest of the house can re
 
   // The shortcut's ranges above have no moving average.
   const moving = ["--calibration", calibration, "--range-activations", "moving"];
-  await expect(run("--weight-bits", "4.5", ...moving)).rejects.toThrow(`${shortcut}: act: got movingMin nothing`);
+  await expect(run("--weight-bits", "4.5", ...moving)).rejects.toThrow(`${shortcut}: act: got "movingMin" nothing`);
 });
 
 test("without one there are only bits; the same command writes the same bytes", async () => {
@@ -184,9 +184,9 @@ test("files that do not fit are refused, and nothing is written", async () => {
     await expect(allocate(args)).rejects.toThrow(message);
   };
   await refused(writeSensitivity({ ...sample, shard: { index: 1, count: 2 } }), "got shard 1 of 2, expected the whole");
-  await refused(whole.replace(/"8":[\d.]+/, '"8":NaN'), "got NaN, expected finite numbers");
-  await refused(whole.replace(/"8":[\d.]+/, '"8":null'), "got null at 8 bits");
-  await refused(whole.slice(0, -20), "text that is not JSON");
+  await refused(whole.replace(/"8":[\d.]+/, '"8":NaN'), 'got "8" NaN, expected a finite number');
+  await refused(whole.replace(/"8":[\d.]+/, '"8":null'), 'got "8" null');
+  await refused(whole.slice(0, -20), "something that is not JSON");
   await refused("{}", 'got "format" nothing');
   await expect(
     allocate(["--sensitivity", at("missing.json"), "--out", at("mixdq.json"), "--weight-bits", "4"]),

@@ -280,12 +280,12 @@ describe("a chain", () => {
   });
 
   test.each([
-    ["cut short", (text: string) => text.slice(0, -9), "got something else"],
-    ["of another version", (text: string) => text.replace('"version": 1', '"version": 2'), "got version 2"],
+    ["cut short", (text: string) => text.slice(0, -9), "got something that is not JSON"],
+    ["of another version", (text: string) => text.replace('"version": 1', '"version": 2'), 'got "version" 2'],
     [
       "damaged",
       (text: string) => text.replace(/"seconds": [\d.]+/, '"seconds": "0"'),
-      'got a damaged step "calibrate"',
+      'steps: calibrate: got "seconds" "0", expected a finite number',
     ],
   ])("is not begun where steps.json is %s", async (_, damage, says) => {
     const { out, source, read } = await start();

@@ -1,6 +1,6 @@
 /** `mixdq auto`: the whole chain, from a model to a pack; takes up where it was stopped. */
 import path from "node:path";
-import { parseConfig } from "../../model/quantization.ts";
+import { parseMixdqConfig } from "../../quant/config.ts";
 import { MixdqError } from "../../base/errors.ts";
 import { allocate } from "../allocate/allocate.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
@@ -74,7 +74,7 @@ async function describeResult(
   done: readonly Done[],
 ): Promise<string> {
   const at = (name: string): string => path.join(out, name);
-  const config = parseConfig(await readText(at("mixdq.json")), at("mixdq.json"));
+  const config = parseMixdqConfig(await readText(at("mixdq.json")), at("mixdq.json"));
   const bytes = (await filesBelow(at("pack"))).reduce((sum, { info }) => sum + info.size, 0);
   const total = done.reduce((sum, { seconds }) => sum + seconds, 0);
   const rows = done.map(({ step, seconds, isNew }) => [

@@ -2,12 +2,13 @@
 import { infoOf, type KnownFile } from "../../node/fileDigests.ts";
 import { readText } from "../../node/inputFiles.ts";
 import { writeWhole } from "../../node/outputFiles.ts";
-import { invalidInput } from "../../base/errors.ts";
+import { readJson, type Json } from "../../base/json.ts";
 
 const FORMAT = "mixdq-steps";
 const VERSION = 1;
 /** A few KB in reality. */
 const MAX_BYTES = 2 ** 24;
+const MAX_ENTRIES = 10_000;
 
 /** A step as it was begun, and once it is complete, what came out. */
 export interface Entry {
@@ -39,46 +40,48 @@ export async function writeSteps(file: string, { entries, known }: StepsFile): P
 /** What steps.json says; nothing where there is none. Throws `invalid-input` for a file that is not one of ours. */
 export async function readSteps(file: string): Promise<StepsFile> {
   if (!(await infoOf(file))) return { entries: new Map(), known: new Map() };
-  const refuse = (what: string) =>
-    invalidInput(`${file}: ${what}, expected what mixdq auto writes. Choose another --out, or move it away.`);
-  const { format, version, steps, files } = parse(await readText(file, { most: MAX_BYTES }));
-  if (format !== FORMAT) throw refuse("got something else");
-  if (version !== VERSION) throw refuse(`got version ${JSON.stringify(version)}`);
-  const [entries, known] = [new Map(Object.entries(Object(steps))), new Map(Object.entries(Object(files)))];
-  for (const [name, entry] of entries) if (!isEntry(entry)) throw refuse(`got a damaged step "${name}"`);
-  for (const [name, one] of known) if (!isKnown(one)) throw refuse(`got a damaged file "${name}"`);
-  return { entries: entries as Map<string, Entry>, known: known as Map<string, KnownFile> };
+  return parseSteps(await readText(file, { most: MAX_BYTES }), file);
 }
 
-function parse(content: string): Record<string, unknown> {
-  try {
-    return Object(JSON.parse(content)) as Record<string, unknown>;
-  } catch {
-    return {};
-  }
+/** The same of its text. Throws `invalid-input`; `where` is the file, for messages. */
+export function parseSteps(text: string, where: string): StepsFile {
+  const source = { where, code: "invalid-input", advice: "Choose another --out, or move it away." } as const;
+  const file = readJson(text, source, { most: MAX_BYTES, what: "what mixdq auto writes", uniqueKeys: true });
+  file.get("format").oneOf([FORMAT]);
+  file.get("version").oneOf([VERSION]);
+  const read = <T>(key: string, readOne: (json: Json) => T): Map<string, T> =>
+    new Map(
+      file
+        .get(key)
+        .or({})
+        .entries(key, 0, MAX_ENTRIES)
+        .map(([name, json]) => [name, readOne(json)]),
+    );
+  return { entries: read("steps", readEntry), known: read("files", readKnown) };
 }
 
-const isText = (value: unknown): value is string => typeof value === "string";
-
-function isEntry(value: unknown): value is Entry {
-  const { args, inputs, outputs, seconds, begun } = Object(value) as Record<string, unknown>;
-  return (
-    Array.isArray(args) &&
-    args.every((run) => Array.isArray(run) && run.every(isText)) &&
-    isRecord(inputs) &&
-    Object.values(inputs).every(isText) &&
-    isRecord(outputs) &&
-    Object.values(outputs).every((sha256) => sha256 === null || isText(sha256)) &&
-    typeof seconds === "number" &&
-    isText(begun) &&
-    !Number.isNaN(Date.parse(begun))
-  );
+function readEntry(json: Json): Entry {
+  const begun = json.get("begun");
+  if (Number.isNaN(Date.parse(begun.string()))) begun.fail("a time");
+  return {
+    args: json
+      .get("args")
+      .items(0, MAX_ENTRIES)
+      .map((run) => run.items(0, MAX_ENTRIES).map((argument) => argument.string())),
+    inputs: readRecord(json.get("inputs"), (sha256) => sha256.string()),
+    outputs: readRecord(json.get("outputs"), (sha256) => (sha256.value === null ? null : sha256.string())),
+    seconds: json.get("seconds").number(0),
+    begun: begun.string(),
+  };
 }
 
-function isKnown(value: unknown): value is KnownFile {
-  const { bytes, changedMs, sha256 } = Object(value) as Record<string, unknown>;
-  return typeof bytes === "number" && typeof changedMs === "number" && isText(sha256);
+function readKnown(json: Json): KnownFile {
+  return {
+    bytes: json.get("bytes").integer(0, Number.MAX_SAFE_INTEGER),
+    changedMs: json.get("changedMs").number(),
+    sha256: json.get("sha256").string(),
+  };
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+const readRecord = <T>(json: Json, read: (value: Json) => T): Readonly<Record<string, T>> =>
+  Object.fromEntries(json.entries("files", 0, MAX_ENTRIES).map(([name, value]) => [name, read(value)]));

@@ -8,7 +8,7 @@ import { elementCount, type Graph } from "../../graph/ops.ts";
 import { buildUNet } from "../../diffusion/unet.ts";
 import { buildVaeDecoder } from "../../diffusion/vae.ts";
 import { readModel } from "../../model/description.ts";
-import { readMixdqConfig } from "../../quant/config.ts";
+import { parseMixdqConfig } from "../../quant/config.ts";
 import { buildTextEncoder } from "../../text/encoder.ts";
 import { openPack } from "../../weights/pack.ts";
 import { readSafetensorsHeader } from "../../weights/safetensors.ts";
@@ -18,12 +18,17 @@ import { describeCalibration, describeConfig, type Row } from "./inspectQuantiza
 import { describePack } from "./inspectPack.ts";
 import { readFlags, text } from "../options.ts";
 import { invalidInput } from "../../base/errors.ts";
+import { readJson } from "../../base/json.ts";
+import { printable } from "../../base/printable.ts";
 import { readUNet } from "../unet.ts";
 
 export const INSPECT_USAGE = `mixdq inspect PATH
   PATH                  a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a
                         calibration.json
   --model DIR           with a mixdq.json: the model it is for, to count weights by`;
+
+/** A tensor's name has at most 1024 characters; metadata may hold whole files. */
+const MAX_CELL = 1024;
 
 export async function inspect(args: readonly string[]): Promise<void> {
   const { flags, positionals } = readFlags(args, { model: { type: "string" } }, 1);
@@ -47,26 +52,17 @@ export async function inspect(args: readonly string[]): Promise<void> {
 
 async function inspectJson(file: string, model: string | undefined): Promise<void> {
   const content = await readText(file);
-  let json: unknown;
-  try {
-    json = JSON.parse(content);
-  } catch (error) {
-    const problem = (error as Error).message.replaceAll("\n", " ");
-    throw invalidInput(
-      `${file}: got something that is not JSON (${problem}), expected a mixdq.json or a calibration.json.`,
-    );
-  }
-  const format = Object(json) as { format?: unknown };
-  switch (format.format) {
+  const source = { where: file, code: "invalid-input", advice: "Choose one of these." } as const;
+  const what = "a mixdq.json or a calibration.json";
+  const format = readJson(content, source, { most: content.length, what }).get("format");
+  switch (format.oneOf(["mixdq-config", "mixdq-calibration"])) {
     case "mixdq-config":
       return print(
-        describeConfig(readMixdqConfig(json, file), model === undefined ? undefined : await weightsOf(model)),
+        describeConfig(parseMixdqConfig(content, file), model === undefined ? undefined : await weightsOf(model)),
       );
     case "mixdq-calibration":
       return print(describeCalibration(readCalibration(content, file)));
   }
-  const got = JSON.stringify(format.format)?.slice(0, 60) ?? "none";
-  throw invalidInput(`${file}: got format ${got}, expected "mixdq-config" or "mixdq-calibration".`);
 }
 
 /** Every quantizable layer of a model's UNet and how many weights it has. */
@@ -112,7 +108,7 @@ async function inspectTensors(file: string, bytes: number): Promise<void> {
     const body = Readable.toWeb(handle.createReadStream({ autoClose: false })) as ReadableStream<Uint8Array>;
     const { tensors, metadata } = await readSafetensorsHeader({ bytes, body }, file);
     print([
-      ...Object.entries(metadata).map(([key, value]): Row => [key, value]),
+      ...Array.from(metadata, ([key, value]): Row => [key, value]),
       ...tensors.map(({ name, dtype, shape }): Row => [name, dtype, `[${shape.join(", ")}]`]),
       [`${tensors.length} tensors`, `${bytes.toLocaleString("en")} bytes`],
     ]);
@@ -121,10 +117,12 @@ async function inspectTensors(file: string, bytes: number): Promise<void> {
   }
 }
 
+/** Names and values come from a stranger's file, the terminal obeys escape sequences. */
 function print(rows: readonly Row[]): void {
+  const cells = rows.map((row) => row.map((cell) => printable(cell ?? "", MAX_CELL)));
   const width = (column: 0 | 1): number =>
-    Math.max(...rows.filter((r) => r.length > column + 1).map((r) => r[column]!.length));
+    cells.reduce((most, row) => (row.length > column + 1 ? Math.max(most, row[column]!.length) : most), 0);
   const [names, values] = [width(0), width(1)];
-  for (const [name, value, note] of rows)
-    console.log(`${name.padEnd(names)}  ${note ? `${value.padEnd(values)}  ${note}` : value}`);
+  for (const [name, value, note] of cells)
+    console.log(`${name!.padEnd(names)}  ${note ? `${value!.padEnd(values)}  ${note}` : value}`);
 }

@@ -1,5 +1,5 @@
 /** What `mixdq inspect` says of a pack, after reading all of it. */
-import { parseConfig } from "../../model/quantization.ts";
+import { parseMixdqConfig } from "../../quant/config.ts";
 import { elementCount } from "../../graph/ops.ts";
 import type { Pack } from "../../weights/pack.ts";
 import { PACK_FORMATS, type PackTensor } from "../../weights/packManifest.ts";
@@ -9,7 +9,7 @@ import type { Row } from "./inspectQuantization.ts";
 export async function describePack(pack: Pack): Promise<Row[]> {
   const { manifest, files } = pack;
   const texts = await Promise.all([...manifest.files.keys()].map((path) => files.text(path)));
-  const config = parseConfig((await files.text(manifest.config))!, manifest.config);
+  const config = parseMixdqConfig((await files.text(manifest.config))!, manifest.config);
   const buffer = new Uint8Array(Math.max(0, ...manifest.shards.map(({ bytes }) => bytes)));
   for (const index of manifest.shards.keys()) await pack.readShard(index, {}, buffer);
   const { symmetric, range, group } = config.weights;

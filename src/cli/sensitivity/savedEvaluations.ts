@@ -4,6 +4,8 @@
  */
 import { open, readFile, rm, type FileHandle } from "node:fs/promises";
 import type { MixdqError } from "../../base/errors.ts";
+import { tryJsonText } from "../../base/jsonText.ts";
+import { show } from "../../base/printable.ts";
 import type { Findings } from "../../mixdq/sensitivity/probe.ts";
 import { keyOf, type Evaluation } from "../../mixdq/sensitivity/sites.ts";
 import { writeWhole } from "../../node/outputFiles.ts";
@@ -43,19 +45,19 @@ export class SavedEvaluations {
   #take(content: string, run: RunIdentity): void {
     const lines = content.split("\n");
     lines.pop(); // "" after the last newline, or a line that was being written
-    const { format, run: then } = Object(parse(lines[0])) as Record<string, unknown>;
+    const { format, run: then } = Object(tryJsonText(lines[0] ?? "")) as Record<string, unknown>;
     if (format !== FORMAT || typeof then !== "object" || then === null)
       throw this.#refusal("got something else than a measurement that was interrupted.");
     for (const [key, value] of Object.entries(run)) {
-      const [was, is] = [(then as RunIdentity)[key], value].map((side) => JSON.stringify(side));
-      if (was !== is)
+      const was = (then as RunIdentity)[key];
+      if (JSON.stringify(was) !== JSON.stringify(value))
         throw this.#refusal(
-          `a measurement was interrupted here that had ${key} ${was}, this one has ${is}. ` +
+          `a measurement was interrupted here that had ${key} ${show(was)}, this one has ${show(value)}. ` +
             "Give it the same model, files and flags to go on with it.",
         );
     }
     for (const [i, line] of lines.slice(1).entries()) {
-      const { path, side, bits, sqnr, x0, ssim } = Object(parse(line)) as Record<string, unknown>;
+      const { path, side, bits, sqnr, x0, ssim } = Object(tryJsonText(line)) as Record<string, unknown>;
       const key = keyOf({ path, side, bits } as Evaluation);
       const numbers = [sqnr, x0, ssim ?? 0].every(Number.isFinite);
       if (!this.#known.has(key) || !numbers) throw this.#refusal(`line ${i + 2} is not a finding of this run.`);
@@ -91,13 +93,5 @@ export class SavedEvaluations {
   async remove(): Promise<void> {
     await this.close();
     await rm(this.#file, { force: true });
-  }
-}
-
-function parse(line: string | undefined): unknown {
-  try {
-    return JSON.parse(line ?? "");
-  } catch {
-    return undefined;
   }
 }

@@ -5,6 +5,7 @@
 import { mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { Config } from "../../base/config.ts";
+import { readJson } from "../../base/json.ts";
 import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
 import { elementCount } from "../../graph/ops.ts";
 import { integer, readFlags, required, text } from "../options.ts";
@@ -62,12 +63,9 @@ async function readConfig(file: string): Promise<object> {
   if (!info?.isFile()) throw invalidInput(`--like ${file}: no such file, expected sdxl-turbo or a unet/config.json.`);
   if (info.size > MAX_CONFIG_BYTES)
     throw invalidInput(`--like ${file}: got ${info.size} bytes, expected a unet/config.json.`);
-  try {
-    return Object(JSON.parse(await readFile(file, "utf8"))) as object;
-  } catch (error) {
-    const problem = (error as Error).message.replaceAll("\n", " ");
-    throw invalidInput(`--like ${file}: got something that is not JSON (${problem}), expected a unet/config.json.`);
-  }
+  const source = { where: `--like ${file}`, code: "invalid-input", advice: "Choose another file." } as const;
+  const text = await readFile(file, "utf8");
+  return readJson(text, source, { most: MAX_CONFIG_BYTES, what: "a unet/config.json" }).object();
 }
 
 export interface SyntheticUNet {

@@ -60,24 +60,24 @@ test("a file is read as it is written", () => {
 test.each([
   ["format", "mixdq-config", 's.json: got "format" "mixdq-config", expected "mixdq-sensitivity"'],
   ["version", 2, 'got "version" 2, expected 1'],
-  ["samples", -1, '"samples": got -1'],
+  ["samples", -1, 'got "samples" -1'],
   ["layers", {}, "got 0 layers"],
-  ["layers", [], '"layers": got []'],
+  ["layers", [], 'got "layers" []'],
   ["layers/conv_in/group", "other", 's.json: conv_in: got "group" "other", expected "content" or "quality"'],
-  ["layers/conv_in/weights", -4, 'conv_in: "weights": got -4, expected a whole number from 1'],
-  ["layers/conv_in/weights", 1.5, 'conv_in: "weights": got 1.5'],
-  ["layers/conv_in/weights", undefined, 'conv_in: "weights": got nothing'],
-  ["layers/conv_in/activations", -1, 'conv_in: "activations": got -1'],
+  ["layers/conv_in/weights", -4, 'conv_in: got "weights" -4, expected a whole number from 1'],
+  ["layers/conv_in/weights", 1.5, 'conv_in: got "weights" 1.5'],
+  ["layers/conv_in/weights", undefined, 'conv_in: got "weights" nothing'],
+  ["layers/conv_in/activations", -1, 'conv_in: got "activations" -1'],
   ["layers/conv_in/weight", { ssim: { "8": 1 } }, "conv_in: got no weight sqnr, expected what quality layers"],
-  ["layers/conv_in/weight/sqnr", {}, 'conv_in: "weight": "sqnr": got no values'],
+  ["layers/conv_in/weight/sqnr", {}, "conv_in: weight: sqnr: got 0 values"],
   ["layers/conv_in/weight/sqnr", { eight: 1 }, 'got bits "eight", expected whole numbers such as "4", at most "16"'],
   ["layers/conv_in/weight/sqnr", { "32": 1 }, 'got bits "32"'],
-  ["layers/conv_in/weight/sqnr/4", null, 'conv_in: "weight": "sqnr": got null at 4 bits, expected a finite number'],
-  ["layers/conv_in/weight/sqnr/4", 1e300, "got 1e+300 at 4 bits"],
-  ["layers/conv_in/weight/sqnr/4", "NaN", 'got "NaN" at 4 bits'],
-  ["layers/conv_in/activation/sqnr/8", null, 'conv_in: "activation": "sqnr": got null at 8 bits'],
-  ["shard", { index: 0, count: 2 }, '"shard": "index": got 0, expected a whole number from 1 to 2'],
-  ["shard", { index: 3, count: 2 }, '"shard": "index": got 3'],
+  ["layers/conv_in/weight/sqnr/4", null, 'conv_in: weight: sqnr: got "4" null, expected a finite number'],
+  ["layers/conv_in/weight/sqnr/4", 1e300, 'got "4" 1e+300'],
+  ["layers/conv_in/weight/sqnr/4", "NaN", 'got "4" "NaN"'],
+  ["layers/conv_in/activation/sqnr/8", null, 'conv_in: activation: sqnr: got "8" null'],
+  ["shard", { index: 0, count: 2 }, 'shard: got "index" 0, expected a whole number from 1 to 2'],
+  ["shard", { index: 3, count: 2 }, 'shard: got "index" 3'],
 ])("%s %j is refused", (path, value, message) => {
   const error = failure(() => readSensitivity(changed(path, value), "s.json"));
   expect(error.code).toBe("invalid-input");
@@ -87,10 +87,12 @@ test.each([
 
 test("Python's NaN and what is no JSON at all are named", () => {
   const nan = JSON.stringify(FILE).replace("20.5", "NaN");
-  expect(failure(() => readSensitivity(nan, "s.json")).message).toContain("s.json: got NaN, expected finite numbers");
+  expect(failure(() => readSensitivity(nan, "s.json")).message).toContain(
+    'sqnr: got "4" NaN, expected a finite number',
+  );
   const infinite = JSON.stringify(FILE).replace("20.5", "-Infinity");
-  expect(failure(() => readSensitivity(infinite, "s.json")).message).toContain("got -Infinity");
-  expect(failure(() => readSensitivity("<html>", "s.json")).message).toContain("text that is not JSON");
+  expect(failure(() => readSensitivity(infinite, "s.json")).message).toContain('got "4" -Infinity');
+  expect(failure(() => readSensitivity("<html>", "s.json")).message).toContain("something that is not JSON");
   expect(failure(() => readSensitivity("3", "s.json")).message).toContain("got 3, expected a JSON object");
   const long = { ...FILE, layers: { ["x".repeat(2000)]: FILE.layers.conv_in } };
   expect(failure(() => readSensitivity(JSON.stringify(long), "s.json")).message).toContain("2000 characters");

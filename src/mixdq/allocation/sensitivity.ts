@@ -5,7 +5,8 @@
  * are judged by SSIM, all others by SQNR.
  */
 import { MixdqError } from "../../base/errors.ts";
-import { isObject, show } from "../../base/json.ts";
+import { readJson, type Json } from "../../base/json.ts";
+import { show } from "../../base/printable.ts";
 
 export type Group = "content" | "quality";
 
@@ -47,10 +48,11 @@ export interface Sensitivity {
   readonly layers: ReadonlyMap<string, LayerSensitivity>;
 }
 
+const MEASURE = "Make it with mixdq sensitivity.";
 const FORMAT = "mixdq-sensitivity";
 const VERSION = 1;
 /** SDXL-Turbo's file has 0.4 MB. */
-const MAX_SENSITIVITY_BYTES = 64 * 2 ** 20;
+const MAX_SENSITIVITY_CHARACTERS = 64 * 2 ** 20;
 /** SDXL has 794; more than this is not a model of this family. */
 const MAX_LAYERS = 20_000;
 /** As of tensor names (weights/header.ts). */
@@ -69,22 +71,26 @@ const MAX_COUNT = 2 ** 40;
  * messages. Throws `invalid-input`.
  */
 export function readSensitivity(text: string, where: string): Sensitivity {
-  if (text.length > MAX_SENSITIVITY_BYTES)
-    throw refuse(where, `${text.length} characters`, `at most ${MAX_SENSITIVITY_BYTES}`);
-  const file = parse(text, where);
-  if (file["format"] !== FORMAT) throw refuse(where, `"format" ${show(file["format"])}`, `"${FORMAT}"`);
-  if (file["version"] !== VERSION) throw refuse(where, `"version" ${show(file["version"])}`, `${VERSION}`);
-  const { model = "", samples = 0, shard, provenance = {}, layers } = file;
-  if (typeof model !== "string") throw refuse(where, `"model" ${show(model)}`, "the model's name");
-  const entries = Object.entries(object(layers, `${where}: "layers"`));
-  if (entries.length === 0 || entries.length > MAX_LAYERS)
-    throw refuse(where, `${entries.length} layers`, `1 to ${MAX_LAYERS}`);
+  const source = { where, code: "invalid-input", advice: MEASURE } as const;
+  const file = readJson(text, source, {
+    most: MAX_SENSITIVITY_CHARACTERS,
+    what: "a sensitivity.json",
+    uniqueKeys: true,
+  });
+  file.get("format").oneOf([FORMAT]);
+  file.get("version").oneOf([VERSION]);
+  const shard = file.get("shard");
   return {
-    model,
-    samples: integer(samples, 0, MAX_COUNT, `${where}: "samples"`),
-    shard: shard === undefined ? undefined : readShard(shard, `${where}: "shard"`),
-    provenance: object(provenance, `${where}: "provenance"`),
-    layers: new Map(entries.map(([path, layer]) => [path, readLayer(path, layer, where)])),
+    model: file.get("model").or("").string("the model's name"),
+    samples: file.get("samples").or(0).integer(0, MAX_COUNT),
+    shard: shard.isMissing ? undefined : readShard(shard),
+    provenance: file.get("provenance").or({}).object(),
+    layers: new Map(
+      file
+        .get("layers")
+        .entries("layers", 1, MAX_LAYERS)
+        .map(([path, layer]) => [path, readLayer(path, layer, file)]),
+    ),
   };
 }
 
@@ -171,65 +177,42 @@ export function byPath(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function parse(text: string, where: string): Readonly<Record<string, unknown>> {
-  try {
-    return object(JSON.parse(text), where);
-  } catch (cause) {
-    if (cause instanceof MixdqError) throw cause;
-    // What Python's json.dump writes for a value that is not a number, and JSON does not have.
-    const token = /[:,[]\s*(-?(?:NaN|Infinity))/.exec(text)?.[1];
-    if (token) throw refuse(where, token, "finite numbers", "Measure those layers again.");
-    throw refuse(where, `text that is not JSON (${String(cause).replaceAll("\n", " ")})`, "a sensitivity.json");
-  }
+function readShard(json: Json): Shard {
+  const count = json.get("count").integer(1, MAX_SHARDS);
+  return { index: json.get("index").integer(1, count), count };
 }
 
-function readShard(json: unknown, where: string): Shard {
-  const shard = object(json, where);
-  const count = integer(shard["count"], 1, MAX_SHARDS, `${where}: "count"`);
-  return { index: integer(shard["index"], 1, count, `${where}: "index"`), count };
-}
-
-function readLayer(path: string, json: unknown, file: string): LayerSensitivity {
+function readLayer(path: string, entry: Json, file: Json): LayerSensitivity {
   if (path.length === 0 || path.length > MAX_PATH_LENGTH)
-    throw refuse(file, `a layer's name of ${path.length} characters`, `1 to ${MAX_PATH_LENGTH}`);
-  const where = `${file}: ${path}`;
-  const layer = object(json, where);
-  const group = layer["group"] as Group;
-  if (!GROUPS.includes(group)) throw refuse(where, `"group" ${show(group)}`, GROUPS.map(show).join(" or "));
-  const weight = readMetrics(layer["weight"], `${where}: "weight"`);
-  const { activations = 0, activation } = layer;
+    throw file.inside(`a layer's name of ${path.length} characters`, `1 to ${MAX_PATH_LENGTH}`);
+  const layer = entry.named(path, file);
+  const group = layer.get("group").oneOf(GROUPS);
+  const weight = readMetrics(layer.get("weight"));
+  const activation = layer.get("activation");
   const metric = METRIC_OF[group];
-  if (!weight.has(metric)) throw refuse(where, `no weight ${metric}`, `what ${group} layers are judged by`);
+  if (!weight.has(metric)) throw layer.inside(`no weight ${metric}`, `what ${group} layers are judged by`);
   return {
     group,
-    weights: integer(layer["weights"], 1, MAX_COUNT, `${where}: "weights"`),
-    activations: integer(activations, 0, MAX_COUNT, `${where}: "activations"`),
+    weights: layer.get("weights").integer(1, MAX_COUNT),
+    activations: layer.get("activations").or(0).integer(0, MAX_COUNT),
     weight,
-    activation: activation === undefined ? new Map() : readMetrics(activation, `${where}: "activation"`),
+    activation: activation.isMissing ? new Map() : readMetrics(activation),
   };
 }
 
-function readMetrics(json: unknown, where: string): Metrics {
-  const metrics = Object.entries(object(json, where));
-  if (metrics.length > MAX_METRICS) throw refuse(where, `${metrics.length} metrics`, `at most ${MAX_METRICS}`);
+function readMetrics(json: Json): Metrics {
   return new Map(
-    metrics.map(([metric, values]) => {
-      const here = `${where}: ${show(metric)}`;
-      const entries = Object.entries(object(values, here));
-      if (entries.length === 0) throw refuse(here, "no values", "one for each bit-width");
-      return [metric, new Map(entries.map(([bits, value]) => readValue(bits, value, here)))];
-    }),
+    json.entries("metrics", 0, MAX_METRICS).map(([metric, values]) => [
+      metric,
+      new Map(
+        values.entries("values", 1, MAX_BITS).map(([bits, value]) => {
+          if (!/^[1-9]\d?$/.test(bits) || Number(bits) > MAX_BITS)
+            throw values.inside(`bits ${show(bits)}`, `whole numbers such as "4", at most "${MAX_BITS}"`);
+          return [Number(bits), value.number(-MAX_VALUE, MAX_VALUE)];
+        }),
+      ),
+    ]),
   );
-}
-
-function readValue(bits: string, value: unknown, where: string): [number, number] {
-  if (!/^[1-9]\d?$/.test(bits) || Number(bits) > MAX_BITS)
-    throw refuse(where, `bits ${show(bits)}`, `whole numbers such as "4", at most "${MAX_BITS}"`);
-  if (typeof value !== "number" || !(Math.abs(value) <= MAX_VALUE)) {
-    const expected = `a finite number of at most ${MAX_VALUE}`;
-    throw refuse(where, `${show(value)} at ${bits} bits`, expected, "Measure the layer again.");
-  }
-  return [Number(bits), value];
 }
 
 function plain(metrics: Metrics): Record<string, Record<string, number>> {
@@ -250,17 +233,6 @@ function isSame(a: LayerSensitivity, b: LayerSensitivity): boolean {
   );
 }
 
-function integer(value: unknown, min: number, max: number, where: string): number {
-  if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max)
-    throw refuse(where, show(value), `a whole number from ${min} to ${max}`);
-  return value as number;
-}
-
-function object(json: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (!isObject(json)) throw refuse(where, show(json), "a JSON object");
-  return json;
-}
-
-function refuse(where: string, got: string, expected: string, advice = "Make it with mixdq sensitivity."): MixdqError {
+function refuse(where: string, got: string, expected: string, advice = MEASURE): MixdqError {
   return new MixdqError("invalid-input", `${where}: got ${got}, expected ${expected}. ${advice}`);
 }

@@ -44,27 +44,27 @@ function changed(edit: (json: Record<string, any>) => unknown): string {
 
 test.each<[string, string, string]>([
   ["text", "hello", "c.json: got something that is not JSON"],
-  ["an array", "[]", 'got format [], expected "mixdq-calibration"'],
-  ["null", "null", 'got format null, expected "mixdq-calibration"'],
-  ["another format", changed((json) => (json.format = "mixdq-config")), 'got format "mixdq-config"'],
-  ["another version", changed((json) => (json.version = 2)), "got version 2, expected 1"],
-  ["no prompts", changed((json) => (json.prompts = 0)), "got prompts 0, expected a positive whole number"],
-  ["a bos that is a word", changed((json) => (json.bos = "yes")), 'got bos "yes", expected true or false'],
+  ["an array", "[]", "got [], expected a JSON object"],
+  ["null", "null", "got null, expected a JSON object"],
+  ["another format", changed((json) => (json.format = "mixdq-config")), 'got "format" "mixdq-config"'],
+  ["another version", changed((json) => (json.version = 2)), 'got "version" 2, expected 1'],
+  ["no prompts", changed((json) => (json.prompts = 0)), 'got "prompts" 0, expected a whole number of at least 1'],
+  ["a bos that is a word", changed((json) => (json.bos = "yes")), 'got "bos" "yes", expected true or false'],
   ["no layers", changed((json) => (json.layers = {})), "got 0 layers, expected 1 to"],
-  ["layers in a list", changed((json) => (json.layers = [1])), "got layers [1], expected an object"],
-  ["a layer without act", changed((json) => (json.layers.conv_in = {})), "c.json: conv_in: act: got nothing"],
+  ["layers in a list", changed((json) => (json.layers = [1])), 'got "layers" [1], expected a JSON object'],
+  ["a layer without act", changed((json) => (json.layers.conv_in = {})), 'c.json: conv_in: got "act" nothing'],
   [
     "a number that is a word",
     changed((json) => (json.layers.conv_in.act.max = "1")),
-    'conv_in: act: got max "1", expected a finite number',
+    'conv_in: act: got "max" "1", expected a finite number',
   ],
   [
     "a range upside down",
     changed((json) => (json.layers.conv_in.act.movingMin = 1)),
     "conv_in: act: got movingMin 1 above movingMax 0",
   ],
-  ["a negative square", changed((json) => (json.layers.conv_in.act.meanSquare = -1)), "got meanSquare -1"],
-  ["half a value", changed((json) => (json.layers.conv_in.act.count = 0.5)), "got count 0.5"],
+  ["a negative square", changed((json) => (json.layers.conv_in.act.meanSquare = -1)), 'got "meanSquare" -1'],
+  ["half a value", changed((json) => (json.layers.conv_in.act.count = 0.5)), 'got "count" 0.5'],
   ["a name without end", changed((json) => (json.layers["x".repeat(2000)] = {})), "a layer name of 2000 characters"],
 ])("%s is refused in one line", (_, text, says) => {
   const read = (): Calibration => readCalibration(text, "c.json");
@@ -89,6 +89,6 @@ test("ranges alone can be read of a whole calibration, and of a file that has no
 
   const bare = JSON.stringify({ format: "mixdq-calibration", version: 1, layers: { conv_in: { act } } });
   expect(readRanges(bare, "c.json")).toEqual({ model: "", bos: true, layers: new Map([["conv_in", { act }]]) });
-  expect(() => readRanges(bare, "c.json", "percentile")).toThrow("conv_in: act: got percentileMin nothing");
-  expect(() => readCalibration(bare, "c.json")).toThrow("got model nothing");
+  expect(() => readRanges(bare, "c.json", "percentile")).toThrow('conv_in: act: got "percentileMin" nothing');
+  expect(() => readCalibration(bare, "c.json")).toThrow('got "model" nothing');
 });

@@ -1,6 +1,5 @@
 /** calibration.json: what `mixdq calibrate` found out about every layer's input. */
-import { MixdqError } from "../../base/errors.ts";
-import { isObject, show } from "../../base/json.ts";
+import { readJson, type Json } from "../../base/json.ts";
 import type { ValueRange } from "../../quant/config.ts";
 import type { LayerStatistics, RangeStatistics } from "./statistics.ts";
 
@@ -12,7 +11,7 @@ const MAX_LAYERS = 20_000;
 /** As of tensor names (weights/header.ts). */
 const MAX_PATH_LENGTH = 1024;
 /** SDXL's file has 0.4 MB. */
-const MAX_CALIBRATION_BYTES = 64 * 2 ** 20;
+const MAX_CHARACTERS = 64 * 2 ** 20;
 
 export interface Calibration {
   readonly model: string;
@@ -62,12 +61,14 @@ export function writeCalibration({ model, prompts, bos, provenance, layers }: Ca
 
 /** `where` is the file, for messages. Throws `invalid-input` for anything that `writeCalibration` would not write. */
 export function readCalibration(text: string, where: string): Calibration {
-  const { model, bos, layers, rest } = openCalibration(text, where, {}, readStatistics);
-  const { prompts, provenance = {} } = rest;
-  if (!Number.isSafeInteger(prompts) || (prompts as number) < 1)
-    throw refuse(where, `prompts ${show(prompts)}`, "a positive whole number");
-  if (!isObject(provenance)) throw refuse(where, `provenance ${show(provenance)}`, "an object");
-  return { model, prompts: prompts as number, bos, provenance, layers };
+  const file = open(text, where);
+  return {
+    model: file.get("model").string("the model's name"),
+    prompts: file.get("prompts").integer(1, Number.MAX_SAFE_INTEGER),
+    bos: file.get("bos").boolean(),
+    provenance: file.get("provenance").or({}).object(),
+    layers: readLayers(file, readStatistics),
+  };
 }
 
 /**
@@ -76,73 +77,51 @@ export function readCalibration(text: string, where: string): Calibration {
  * Throws `invalid-input`.
  */
 export function readRanges(text: string, where: string, rule: RangeRule = "minmax"): Ranges {
-  const readAct = (json: unknown, here: string): ValueRange => readRange(json, here, rule);
-  const { model, bos, layers } = openCalibration(text, where, { model: "", bos: true }, readAct);
-  return { model, bos, layers };
-}
-
-/** What both have in common; `readAct` reads what is known of one input. */
-function openCalibration<Act>(
-  text: string,
-  where: string,
-  defaults: { readonly model?: string; readonly bos?: boolean },
-  readAct: (json: unknown, where: string) => Act,
-) {
-  if (text.length > MAX_CALIBRATION_BYTES)
-    throw refuse(where, `${text.length} characters`, `at most ${MAX_CALIBRATION_BYTES}`);
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw refuse(where, `something that is not JSON (${String(cause)})`, "a calibration.json", cause);
-  }
-  if (!isObject(json) || json["format"] !== FORMAT)
-    throw refuse(where, `format ${show(isObject(json) ? json["format"] : json)}`, `"${FORMAT}"`);
-  const { version, model, bos, layers, ...rest } = { ...defaults, ...json } as Record<string, unknown>;
-  if (version !== VERSION) throw refuse(where, `version ${show(version)}`, `${VERSION}`);
-  if (typeof model !== "string") throw refuse(where, `model ${show(model)}`, "the model's name");
-  if (typeof bos !== "boolean") throw refuse(where, `bos ${show(bos)}`, "true or false");
-  if (!isObject(layers)) throw refuse(where, `layers ${show(layers)}`, "an object of module path to ranges");
-  const entries = Object.entries(layers);
-  if (entries.length === 0 || entries.length > MAX_LAYERS)
-    throw refuse(where, `${entries.length} layers`, `1 to ${MAX_LAYERS}`);
-  const readLayer = (path: string, layer: unknown): { readonly act: Act; readonly act2?: Act } => {
-    if (path.length > MAX_PATH_LENGTH)
-      throw refuse(where, `a layer name of ${path.length} characters`, `at most ${MAX_PATH_LENGTH}`);
-    const here = `${where}: ${path}`;
-    if (!isObject(layer)) throw refuse(here, show(layer), 'an object with "act"');
-    const act = readAct(layer["act"], `${here}: act`);
-    return layer["act2"] === undefined ? { act } : { act, act2: readAct(layer["act2"], `${here}: act2`) };
+  const file = open(text, where);
+  return {
+    model: file.get("model").or("").string("the model's name"),
+    bos: file.get("bos").or(true).boolean(),
+    layers: readLayers(file, (act) => readRange(act, rule)),
   };
-  return { model, bos, rest, layers: new Map(entries.map(([path, layer]) => [path, readLayer(path, layer)])) };
 }
 
-function readStatistics(json: unknown, where: string): RangeStatistics {
-  const { min, max } = readRange(json, where, "minmax");
-  const { min: movingMin, max: movingMax } = readRange(json, where, "moving");
-  const { min: percentileMin, max: percentileMax } = readRange(json, where, "percentile");
-  const [meanSquare, count] = [readNumber(json, where, "meanSquare"), readNumber(json, where, "count")];
-  if (meanSquare < 0) throw refuse(where, `meanSquare ${meanSquare}`, "0 or more");
-  if (!Number.isSafeInteger(count) || count < 1) throw refuse(where, `count ${count}`, "a positive whole number");
+function open(text: string, where: string): Json {
+  const source = { where, code: "invalid-input", advice: "Make the file with mixdq calibrate." } as const;
+  const file = readJson(text, source, { most: MAX_CHARACTERS, what: "a calibration.json", uniqueKeys: true });
+  file.get("format").oneOf([FORMAT]);
+  file.get("version").oneOf([VERSION]);
+  return file;
+}
+
+/** `readAct` reads what is known of one input. */
+function readLayers<Act>(
+  file: Json,
+  readAct: (act: Json) => Act,
+): Map<string, { readonly act: Act; readonly act2?: Act }> {
+  const readLayer = (path: string, entry: Json): { readonly act: Act; readonly act2?: Act } => {
+    if (path.length > MAX_PATH_LENGTH)
+      throw file.inside(`a layer name of ${path.length} characters`, `at most ${MAX_PATH_LENGTH}`);
+    const layer = entry.named(path, file);
+    const [act, act2] = [readAct(layer.get("act")), layer.get("act2")];
+    return act2.isMissing ? { act } : { act, act2: readAct(act2) };
+  };
+  const layers = file.get("layers").entries("layers", 1, MAX_LAYERS);
+  return new Map(layers.map(([path, layer]) => [path, readLayer(path, layer)]));
+}
+
+function readStatistics(json: Json): RangeStatistics {
+  const { min, max } = readRange(json, "minmax");
+  const { min: movingMin, max: movingMax } = readRange(json, "moving");
+  const { min: percentileMin, max: percentileMax } = readRange(json, "percentile");
+  const meanSquare = json.get("meanSquare").number(0);
+  const count = json.get("count").integer(1, Number.MAX_SAFE_INTEGER);
   return { min, max, movingMin, movingMax, percentileMin, percentileMax, meanSquare, count };
 }
 
-function readRange(json: unknown, where: string, rule: RangeRule): ValueRange {
+/** Values of a network in float32, so ends that float32 holds. */
+function readRange(json: Json, rule: RangeRule): ValueRange {
   const [low, high] = RANGE_KEYS[rule];
-  const [min, max] = [readNumber(json, where, low), readNumber(json, where, high)];
-  if (min > max) throw refuse(where, `${low} ${min} above ${high} ${max}`, "an order");
+  const [min, max] = [low, high].map((key) => json.get(key).float32()) as [number, number];
+  if (min > max) throw json.inside(`${low} ${min} above ${high} ${max}`, "an order");
   return { min, max };
-}
-
-function readNumber(json: unknown, where: string, key: keyof RangeStatistics): number {
-  if (!isObject(json)) throw refuse(where, show(json), "an object with min, max, ...");
-  const found = json[key];
-  if (typeof found !== "number" || !Number.isFinite(found))
-    throw refuse(where, `${key} ${show(found)}`, "a finite number");
-  return found;
-}
-
-function refuse(where: string, got: string, expected: string, cause?: unknown): MixdqError {
-  const message = `${where}: got ${got}, expected ${expected}. Make the file with mixdq calibrate.`;
-  return new MixdqError("invalid-input", message.replaceAll("\n", " "), { cause });
 }

@@ -143,27 +143,43 @@ describe("judge.json", () => {
   });
 
   test.each<[string, object, string]>([
-    ["another format", { format: "pt" }, 'format "pt", version 1, expected format "mixdq-judge", version 1'],
-    ["another version", { version: 2 }, 'format "mixdq-judge", version 2'],
-    ["no size", { size: 0 }, '"size" 0, expected pixels from 1'],
+    ["another format", { format: "pt" }, 'got "format" "pt", expected "mixdq-judge"'],
+    ["another version", { version: 2 }, 'got "version" 2, expected 1'],
+    ["no size", { size: 0 }, '"size" 0, expected a whole number from 1'],
     ["features that are no number", { features: "64" }, '"features" "64", expected a whole number'],
-    ["no attributes", { attributes: [] }, '"attributes" [], expected a list'],
-    ["an attribute of one value", { attributes: [{ name: "a", values: ["x"] }] }, '{"name":"a","values":["x"]}'],
-    ["a value twice", { attributes: [{ name: "a", values: ["x", "x"] }] }, 'values of a ["x","x"], expected each once'],
-    ["a name twice", { attributes: [DESCRIPTION.attributes[0], DESCRIPTION.attributes[0]] }, "color, color, expected"],
-    ["an accuracy in percent", { accuracy: { mean: 98 } }, '"accuracy" {"mean":98}, expected "mean" and one share'],
-    ["an accuracy without mean", { accuracy: { color: 1 } }, '"accuracy" {"color":1}, expected "mean"'],
-    ["no pictures held out", { heldOut: 0 }, '"heldOut" 0, expected the number of pictures'],
+    ["no attributes", { attributes: [] }, "attributes: got 0 items, expected 1 to 256"],
+    [
+      "an attribute of one value",
+      { attributes: [{ name: "a", values: ["x"] }] },
+      "attributes[0]: values: got 1 items, expected 2",
+    ],
+    [
+      "a value twice",
+      { attributes: [{ name: "a", values: ["x", "x"] }] },
+      'attributes[0]: values: got ["x","x"], expected each once',
+    ],
+    [
+      "a name twice",
+      { attributes: [DESCRIPTION.attributes[0], DESCRIPTION.attributes[0]] },
+      'got ["color","color"], expected each name once',
+    ],
+    [
+      "an accuracy in percent",
+      { accuracy: { mean: 98 } },
+      'accuracy: got "mean" 98, expected a finite number from 0 to 1',
+    ],
+    ["an accuracy without mean", { accuracy: { color: 1 } }, 'accuracy: got "mean" nothing'],
+    ["no pictures held out", { heldOut: 0 }, '"heldOut" 0, expected a whole number'],
   ])("with %s is refused", (_, changes, says) => {
     const error = failure(() => description(changes));
     expect(error.code).toBe("invalid-model");
-    expect(error.message).toContain("judge.json: got ");
+    expect(error.message).toMatch(/^judge\.json: .*got /);
     expect(error.message).toContain(says);
   });
 
   test("that is no JSON is refused", () => {
-    expect(failure(() => readDescription("<html>", "judge.json")).message).toContain("got what is not JSON");
-    expect(failure(() => readDescription("null", "judge.json")).message).toContain("got format nothing");
+    expect(failure(() => readDescription("<html>", "judge.json")).message).toContain("got something that is not JSON");
+    expect(failure(() => readDescription("null", "judge.json")).message).toContain("got null, expected a JSON object");
   });
 });
 
@@ -209,17 +225,21 @@ describe("prompts", () => {
 
   test.each<[string, string, string]>([
     ["of no line", "\n", "p.jsonl: got no prompts, expected one a line"],
-    ["without attributes", '{"prompt":"x"}', 'line 1: got "attributes" missing, expected what the prompt states'],
-    ["with empty attributes", '{"prompt":"x","attributes":{}}', 'line 1: got "attributes" {}'],
+    ["without attributes", '{"prompt":"x"}', 'line 1: got "attributes" nothing, expected a JSON object'],
+    ["with empty attributes", '{"prompt":"x","attributes":{}}', "line 1: attributes: got 0 attributes, expected 1"],
     [
       "of another judge",
       '\n{"prompt":"x","attributes":{"time":"day"}}',
-      'line 2: got the attribute "time", expected one',
+      'line 2: attributes: got "time", expected one',
     ],
-    ["with an unknown value", '{"prompt":"x","attributes":{"color":"pink"}}', 'got "pink" for "color", expected one'],
-    ["without a prompt", '{"attributes":{"color":"red"}}', 'got "prompt" missing, expected a text'],
-    ["that are no JSON", "a house", "line 1: got what is not JSON"],
-    ["that are null", "null", 'got "prompt" missing'],
+    [
+      "with an unknown value",
+      '{"prompt":"x","attributes":{"color":"pink"}}',
+      'attributes: got "color" "pink", expected one',
+    ],
+    ["without a prompt", '{"attributes":{"color":"red"}}', 'got "prompt" nothing, expected a text'],
+    ["that are no JSON", "a house", "line 1: got something that is not JSON"],
+    ["that are null", "null", "line 1: got null, expected a JSON object"],
     ["of the length of a book", `{"prompt":"${"x".repeat(10_001)}"}`, "a prompt of 10001 characters, expected at most"],
   ])("%s are refused", (_, text, says) => {
     const error = failure(() => judged(text));

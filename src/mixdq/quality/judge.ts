@@ -8,7 +8,8 @@
  *     prompts.jsonl            fixed prompts, one a line, with the attributes that each states
  */
 import { MixdqError } from "../../base/errors.ts";
-import { isObject, show } from "../../base/json.ts";
+import { readJson, type Json } from "../../base/json.ts";
+import { printable, show } from "../../base/printable.ts";
 import { readFloats } from "../../weights/convert.ts";
 import { parseSafetensors } from "../../weights/safetensors.ts";
 import type { Gaussian } from "./frechet.ts";
@@ -44,36 +45,37 @@ const MAX_SIZE = 2048;
 const MAX_FEATURES = 1024;
 const MAX_ATTRIBUTES = 256;
 const MAX_VALUES = 1024;
+const MAX_CHARACTERS = 2 ** 22;
+const ADVICE = "Take all files of the judge from one model, or make them again.";
 
 /** judge.json, checked. `where` is the file, for messages. Throws `invalid-model`. */
 export function readDescription(text: string, where: string): JudgeDescription {
-  const json = parseJson(text, where);
-  if (!isObject(json) || json["format"] !== "mixdq-judge" || json["version"] !== 1)
-    throw broken(where, `format ${show(pick(json, "format"))}, version ${show(pick(json, "version"))}`, FORMAT);
-  const { size, attributes, features, accuracy, heldOut } = json;
-  if (!isCount(size, MAX_SIZE)) throw broken(where, `"size" ${show(size)}`, `pixels from 1 to ${MAX_SIZE}`);
-  if (!isCount(features, MAX_FEATURES))
-    throw broken(where, `"features" ${show(features)}`, `a whole number from 1 to ${MAX_FEATURES}`);
-  if (!isCount(heldOut, Number.MAX_SAFE_INTEGER))
-    throw broken(where, `"heldOut" ${show(heldOut)}`, "the number of pictures that the accuracy was measured on");
-  if (!Array.isArray(attributes) || attributes.length < 1 || attributes.length > MAX_ATTRIBUTES)
-    throw broken(where, `"attributes" ${show(attributes)}`, `a list of 1 to ${MAX_ATTRIBUTES} attributes`);
-  const read = attributes.map((attribute: unknown) => readAttribute(attribute, where));
+  const source = { where, code: "invalid-model", advice: ADVICE } as const;
+  const json = readJson(text, source, { most: MAX_CHARACTERS, what: "a judge.json", uniqueKeys: true });
+  json.get("format").oneOf(["mixdq-judge"]);
+  json.get("version").oneOf([1]);
+  const attributes = json.get("attributes");
+  const read = attributes.items(1, MAX_ATTRIBUTES).map(readAttribute);
   const names = read.map(({ name }) => name);
-  if (new Set(names).size < names.length) throw broken(where, `the attributes ${names.join(", ")}`, "each name once");
-  if (!isObject(accuracy) || !Object.values(accuracy).every(isShare) || !("mean" in accuracy))
-    throw broken(where, `"accuracy" ${show(accuracy)}`, '"mean" and one share from 0 to 1 for each attribute');
-  return { size, attributes: read, features, accuracy: accuracy as Record<string, number>, heldOut };
+  if (new Set(names).size < names.length) throw attributes.inside(show(names), "each name once");
+  const accuracy = json.get("accuracy");
+  accuracy.get("mean").number(0, 1);
+  return {
+    size: json.get("size").integer(1, MAX_SIZE),
+    attributes: read,
+    features: json.get("features").integer(1, MAX_FEATURES),
+    accuracy: Object.fromEntries(
+      accuracy.entries("shares", 1, MAX_ATTRIBUTES + 1).map(([name, share]) => [name, share.number(0, 1)]),
+    ),
+    heldOut: json.get("heldOut").integer(1, Number.MAX_SAFE_INTEGER),
+  };
 }
 
-const FORMAT = 'format "mixdq-judge", version 1';
-
-function readAttribute(attribute: unknown, where: string): JudgedAttribute {
-  const [name, values] = [pick(attribute, "name"), pick(attribute, "values")];
-  const isList = Array.isArray(values) && values.length >= 2 && values.length <= MAX_VALUES;
-  if (typeof name !== "string" || name === "" || !isList || !values.every((value) => typeof value === "string"))
-    throw broken(where, `the attribute ${show(attribute)}`, `a name and 2 to ${MAX_VALUES} values, all texts`);
-  if (new Set(values).size < values.length) throw broken(where, `the values of ${name} ${show(values)}`, "each once");
+function readAttribute(json: Json): JudgedAttribute {
+  const name = json.get("name").matching(/^./s, "a name");
+  const list = json.get("values");
+  const values = list.items(2, MAX_VALUES).map((value) => value.string());
+  if (new Set(values).size < values.length) throw list.inside(show(values), "each once");
   return { name, values };
 }
 
@@ -83,7 +85,7 @@ export function readStatistics(bytes: Uint8Array, features: number, where: strin
   const take = (name: string, shape: readonly number[]): Float64Array => {
     const tensor = tensors.get(name);
     const expected = `"${name}" [${shape.join(", ")}], as judge.json's ${features} features have it`;
-    if (!tensor) throw broken(where, `the tensors ${[...tensors.keys()].join(", ") || "none"}`, expected);
+    if (!tensor) throw broken(where, `the tensors ${printable([...tensors.keys()].join(", ")) || "none"}`, expected);
     if (tensor.shape.join() !== shape.join()) throw broken(where, `"${name}" [${tensor.shape.join(", ")}]`, expected);
     const values = Float64Array.from(readFloats(tensor, `${where}: ${name}`));
     const at = values.findIndex((value) => !Number.isFinite(value));
@@ -107,28 +109,5 @@ function assertSymmetric(covariance: Float64Array, size: number, where: string):
 
 /** The judge's folder is one thing: no file of it can be repaired alone. */
 function broken(where: string, got: string, expected: string): MixdqError {
-  return new MixdqError(
-    "invalid-model",
-    `${where}: got ${got}, expected ${expected}. Take all files of the judge from one model, or make them again.`,
-  );
-}
-
-function parseJson(text: string, where: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw broken(where, `what is not JSON (${(error as Error).message})`, FORMAT);
-  }
-}
-
-function pick(value: unknown, key: string): unknown {
-  return isObject(value) ? value[key] : undefined;
-}
-
-function isCount(value: unknown, most: number): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= most;
-}
-
-function isShare(value: unknown): boolean {
-  return typeof value === "number" && value >= 0 && value <= 1;
+  return new MixdqError("invalid-model", `${where}: got ${got}, expected ${expected}. ${ADVICE}`);
 }

@@ -1,5 +1,7 @@
 /** Lists of prompts: plain ones, a line each, and a judge's, which say what must be in the picture. */
 import { MixdqError } from "../../base/errors.ts";
+import { readJson } from "../../base/json.ts";
+import { printable, show } from "../../base/printable.ts";
 import type { Attributes } from "./alignment.ts";
 import type { JudgedAttribute } from "./judge.ts";
 
@@ -12,6 +14,10 @@ export interface Prompt {
 export const MAX_PROMPTS = 100_000;
 /** Characters. CLIP reads 77 tokens, which is about 400. */
 const MAX_PROMPT_LENGTH = 10_000;
+/** Of a line with attributes. */
+const MAX_LINE = 2 ** 20;
+const LINE = '{"prompt": "...", "attributes": {...}}';
+const ADVICE = "Correct the file.";
 
 /** One prompt a line; empty lines are passed over. `where` is the file, for messages. Throws `invalid-input`. */
 export function readPromptLines(text: string, where: string): Prompt[] {
@@ -26,20 +32,17 @@ export function readPromptLines(text: string, where: string): Prompt[] {
 export function readJudgedPrompts(text: string, known: readonly JudgedAttribute[], where: string): Prompt[] {
   const valuesOf = new Map(known.map(({ name, values }) => [name, values]));
   return linesOf(text, where).map(({ line, at }) => {
-    const { prompt, attributes } = parsed(line, at);
-    const checked = checkedPrompt(prompt, at);
-    const isStated = typeof attributes === "object" && attributes !== null && !Array.isArray(attributes);
-    const stated = isStated ? Object.entries(attributes) : [];
-    if (stated.length === 0)
-      throw invalid(at, `"attributes" ${JSON.stringify(attributes) ?? "missing"}`, "what the prompt states");
-    for (const [name, value] of stated) {
+    const json = readJson(line, { where: at, code: "invalid-input", advice: ADVICE }, { most: MAX_LINE, what: LINE });
+    const checked = checkedPrompt(json.get("prompt").string("a text"), at);
+    const attributes = json.get("attributes");
+    const stated: [string, string][] = attributes.entries("attributes", 1, valuesOf.size).map(([name, value]) => {
       const values = valuesOf.get(name);
       if (!values)
-        throw invalid(at, `the attribute "${name}"`, `one of judge.json's: ${[...valuesOf.keys()].join(", ")}`);
-      if (!values.includes(value as string))
-        throw invalid(at, `${JSON.stringify(value)} for "${name}"`, `one of judge.json's: ${values.join(", ")}`);
-    }
-    return { prompt: checked, attributes: attributes as Attributes };
+        throw attributes.inside(show(name), `one of judge.json's: ${printable([...valuesOf.keys()].join(", "))}`);
+      if (!values.includes(value.value as string)) value.fail(`one of judge.json's: ${printable(values.join(", "))}`);
+      return [name, value.value as string];
+    });
+    return { prompt: checked, attributes: Object.fromEntries(stated) };
   });
 }
 
@@ -55,22 +58,13 @@ function linesOf(text: string, where: string): { line: string; at: string }[] {
   return lines;
 }
 
-function parsed(line: string, at: string): { prompt?: unknown; attributes?: unknown } {
-  try {
-    return (JSON.parse(line) as object | null) ?? {};
-  } catch (error) {
-    throw invalid(at, `what is not JSON (${(error as Error).message})`, '{"prompt": "...", "attributes": {...}}');
-  }
-}
-
-function checkedPrompt(prompt: unknown, at: string): string {
-  if (typeof prompt !== "string" || prompt === "")
-    throw invalid(at, `"prompt" ${JSON.stringify(prompt) ?? "missing"}`, "a text");
+function checkedPrompt(prompt: string, at: string): string {
+  if (prompt === "") throw invalid(at, `"prompt" ""`, "a text");
   if (prompt.length > MAX_PROMPT_LENGTH)
     throw invalid(at, `a prompt of ${prompt.length} characters`, `at most ${MAX_PROMPT_LENGTH}`);
   return prompt;
 }
 
 function invalid(where: string, got: string, expected: string): MixdqError {
-  return new MixdqError("invalid-input", `${where}: got ${got}, expected ${expected}. Correct the file.`);
+  return new MixdqError("invalid-input", `${where}: got ${got}, expected ${expected}. ${ADVICE}`);
 }
