@@ -2,6 +2,7 @@
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { invalidInput } from "../base/errors.ts";
+import { printable, show } from "../base/printable.ts";
 import { SIMPLE, TILED } from "../kernels/choices.ts";
 import type { ChoiceStore } from "../gpu/choiceStore.ts";
 import { choiceFile } from "../node/choiceFile.ts";
@@ -40,11 +41,11 @@ export function readFlags(
       strict: true,
     });
     if (parsed.positionals.length > positionals)
-      throw new Error(`Unexpected argument "${parsed.positionals[positionals]}"`);
+      throw new Error(`Unexpected argument ${show(parsed.positionals[positionals])}`);
     return { flags: parsed.values as Flags, positionals: parsed.positionals };
   } catch (error) {
     const known = Object.keys(options).map((name) => `--${name}`);
-    const message = (error as Error).message.replaceAll("\n", " ").replace(/\.$/, "");
+    const message = printable((error as Error).message.replaceAll("\n", " ").replace(/\.$/, ""), 300);
     throw invalidInput(`${message}. This command knows ${known.join(", ")}.`);
   }
 }
@@ -73,7 +74,7 @@ export function required(flags: Flags, name: string, what: string): string {
 export function integer(flags: Flags, name: string): number | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
-  if (!/^\d+$/.test(value)) throw invalidInput(`--${name} ${value}: expected a whole number.`);
+  if (!/^\d+$/.test(value)) throw invalidInput(`--${name} ${printable(value)}: expected a whole number.`);
   return Number(value);
 }
 
@@ -81,7 +82,7 @@ export function number(flags: Flags, name: string): number | undefined {
   const value = text(flags, name);
   if (value === undefined) return undefined;
   if (value.trim() === "" || !Number.isFinite(Number(value)))
-    throw invalidInput(`--${name} ${value}: expected a number.`);
+    throw invalidInput(`--${name} ${printable(value)}: expected a number.`);
   return Number(value);
 }
 
@@ -119,7 +120,7 @@ export function oneOf<T extends string>(flags: Flags, name: string, choices: rea
   const value = text(flags, name);
   if (value === undefined) return undefined;
   if (!(choices as readonly string[]).includes(value))
-    throw invalidInput(`--${name} ${value}: expected ${choices.join(", ")}.`);
+    throw invalidInput(`--${name} ${printable(value)}: expected ${choices.join(", ")}.`);
   return value as T;
 }
 

@@ -135,8 +135,12 @@ export function makeTrainingSchedule(
   if (!betas.every((beta) => beta >= 0 && beta <= 1)) {
     throw config.invalid("beta_end", "(with the other betas) noise variances between 0 and 1");
   }
-  if (config.flag("rescale_betas_zero_snr")) betas = rescaleToZeroTerminalSnr(betas);
+  const endsWithoutSignal = config.flag("rescale_betas_zero_snr");
+  if (endsWithoutSignal) betas = rescaleToZeroTerminalSnr(betas);
   const alphasCumprod = cumulativeAlphas(betas);
+  // In float32, betas that are large enough leave nothing, which schedulers then divide by.
+  if (!endsWithoutSignal && alphasCumprod[trainTimesteps - 1] === 0)
+    throw config.invalid("beta_end", "(with the other betas) a schedule that leaves some signal");
   // Denoising begins with noise alone: a schedule of which the noisiest timestep has next to none gives no picture.
   if (!(alphasCumprod[trainTimesteps - 1]! <= MAX_LAST_SIGNAL))
     throw config.invalid("beta_end", "(with the other betas) a schedule that ends in noise");

@@ -96,6 +96,8 @@ function readEulerModel(config: SchedulerConfig): EulerModel {
   if (config.flag("rescale_betas_zero_snr")) alphasCumprod[trainTimesteps - 1] = 2 ** -24;
   const sigmas = trainingSigmas(alphasCumprod);
   if (!sigmas.every(Number.isFinite)) throw config.invalid("trained_betas", "betas below 1, so that signal remains");
+  // Steps are divided by the noise level that they begin at.
+  if (sigmas.includes(0)) throw config.invalid("beta_start", "betas above 0, so that there is noise at every timestep");
   return {
     trainTimesteps,
     sigmas,
