@@ -216,6 +216,8 @@ describe("a failed run of the program ends with one line on stderr, exit code 1,
 
   test("a command that is unknown", async () => {
     const { exitCode, stderr } = await mixdq(["frobnicate"]);
+    for (const name of ["constructor", "__proto__"])
+      expect((await mixdq([name])).stderr).toMatch(new RegExp(`^mixdq: no command "${name}"; there are generate`));
     expect(stderr).toMatch(/^mixdq: no command "frobnicate"; there are generate, unet, [a-z, ]+\. See mixdq help\.\n$/);
     expect(exitCode).toBe(1);
   });

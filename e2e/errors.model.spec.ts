@@ -5,6 +5,7 @@ import { requestNodeGpu } from "../src/node/adapter.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
 import type { ErrorCode } from "../src/base/errors.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
+import { parseSafetensors, writeSafetensors } from "../src/weights/safetensors.ts";
 import type { Precision } from "../src/base/types.ts";
 import { streamComponent } from "../src/weights/folder.ts";
 
@@ -295,6 +296,28 @@ describe("what this engine does not compute is refused by name:", () => {
       says: ['model_index.json: got "transformer" [', "FluxTransformer2DModel", "a UNet model"],
     },
   ]);
+});
+
+describe("what nobody computes with refuses nothing:", () => {
+  test("infinities that diffusers writes, null for metadata, and a tensor of a dtype that is not read", async () => {
+    const picture = async (model: BrokenModel): Promise<Uint8ClampedArray> => {
+      const pipeline = await load(model);
+      const { data } = await pipeline.generate({ prompt: "red", seed: 1, width: 64, height: 64 });
+      await pipeline.dispose();
+      return data;
+    };
+    const model = new BrokenModel();
+    const json = new TextDecoder().decode(model.read(SCHEDULER));
+    model.write(SCHEDULER, json.replace("{", '{"lambda_min_clipped": -Infinity, "solver_order": NaN,'));
+    const tensors = Array.from(
+      parseSafetensors(model.read(UNET)),
+      ([name, { bytes, ...tensor }]) => [name, { ...tensor, data: bytes }] as const,
+    );
+    const foreign = { dtype: "F8_E4M3", shape: [2], data: new Uint8Array(2) };
+    model.write(UNET, writeSafetensors({ ...Object.fromEntries(tensors), scaled_fp8: foreign }));
+    model.header(UNET, (header) => void Object.assign(header, { __metadata__: null }));
+    expect(await picture(model)).toEqual(await picture(new BrokenModel()));
+  });
 });
 
 describe("numbers that are none", () => {

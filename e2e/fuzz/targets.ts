@@ -11,7 +11,7 @@ import { readSensitivity, writeSensitivity } from "../../src/mixdq/allocation/se
 import { RANGE_RULES, readCalibration, readRanges, writeCalibration } from "../../src/mixdq/calibration/file.ts";
 import { readDescription, readStatistics } from "../../src/mixdq/quality/judge.ts";
 import { readJudgedPrompts, readPromptLines } from "../../src/mixdq/quality/prompts.ts";
-import { readModel } from "../../src/model/model.ts";
+import { readModel } from "../../src/model/description.ts";
 import { attachRanges, parseMixdqConfig, weightQuantOf, writeMixdqConfig } from "../../src/quant/config.ts";
 import { importMixdqYaml } from "../../src/quant/mixdqYaml.ts";
 import { buildTextEncoder } from "../../src/text/encoder.ts";

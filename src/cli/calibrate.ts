@@ -2,6 +2,7 @@
 import { writeCalibration } from "../mixdq/calibration/file.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { Recording } from "../mixdq/calibration/statistics.ts";
+import { printable } from "../base/printable.ts";
 import { setDebug } from "../base/debug.ts";
 import { readModel, type ModelDescription } from "../model/description.ts";
 import { denoise, type UNetObserver } from "../model/denoise.ts";
@@ -97,7 +98,7 @@ export async function calibrate(args: readonly string[]): Promise<void> {
   const calibration = { model: nameOf(folder), prompts: prompts.length, bos, provenance, layers };
   await writeWhole(out, new TextEncoder().encode(writeCalibration(calibration)));
   await saved.remove();
-  for (const warning of warnings.slice(0, 3)) console.error(`warning: ${warning}`);
+  for (const warning of warnings.slice(0, 3)) console.error(`warning: ${printable(warning, 1000)}`);
   if (warnings.length > 3)
     console.error(`warning: ${warnings.length - 3} more prompts are longer than the model reads.`);
   const earlier = before > 0 ? ` (${before} of them before)` : "";

@@ -19,6 +19,7 @@ import { nameOf, readBytes, sha256 } from "../node/inputFiles.ts";
 import { choosePrompts, doubts, findJudge } from "./judging.ts";
 import { integer, readConfig, readFlags, required, RUN_FLAGS, runFlags, text, type RunFlags } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { printable } from "../base/printable.ts";
 import { invalidInput } from "../base/errors.ts";
 import { makePictures, type Made, type PictureTask } from "./pictures.ts";
 import { progressBar } from "../node/progressBar.ts";
@@ -101,7 +102,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   await writeWhole(plan.gridFile, encodePixels(grid, { Software: "mixdq-web", prompts: captions.join("\n") }));
   await writeWhole(plan.out, new TextEncoder().encode(`${JSON.stringify(report, null, 1)}\n`));
 
-  for (const warning of warnings.slice(-SHOWN_WARNINGS)) console.error(`warning: ${warning}`);
+  for (const warning of warnings.slice(-SHOWN_WARNINGS)) console.error(`warning: ${printable(warning, 1000)}`);
   if (warnings.length > SHOWN_WARNINGS)
     console.error(`warning: ${warnings.length - SHOWN_WARNINGS} more are in ${plan.out}.`);
   console.log(

@@ -22,6 +22,7 @@ import {
   text,
 } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { printable } from "../base/printable.ts";
 import { invalidInput } from "../base/errors.ts";
 import { progressLine } from "../node/progress.ts";
 
@@ -102,7 +103,7 @@ export async function generate(args: readonly string[]): Promise<void> {
     .finally(() => pipeline.dispose());
   progress.end();
 
-  for (const warning of image.warnings) console.error(`warning: ${warning}`);
+  for (const warning of image.warnings) console.error(`warning: ${printable(warning, 1000)}`);
   if (dump) await writeWhole(dump, dumpOf(seen!, image, pipeline.info));
   await writeWhole(out, encodePng(image));
   const { encodeMs, unetMs, decodeMs } = image.stats;

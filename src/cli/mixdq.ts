@@ -1,5 +1,6 @@
 /** The command line: finds the command, runs it, and turns any failure into one line and a non-zero exit. */
 import { MixdqError } from "../base/errors.ts";
+import { show } from "../base/printable.ts";
 import { exitWithDawn } from "../node/adapter.ts";
 import { allocate } from "./allocate/allocate.ts";
 import { ALLOCATE_USAGE } from "./allocate/allocateFlags.ts";
@@ -47,9 +48,9 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
     console.log(USAGE);
     return name === undefined ? 1 : 0;
   }
-  const command = COMMANDS[name];
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (!command) {
-    console.error(`mixdq: no command "${name}"; there are ${Object.keys(COMMANDS).join(", ")}. See mixdq help.`);
+    console.error(`mixdq: no command ${show(name)}; there are ${Object.keys(COMMANDS).join(", ")}. See mixdq help.`);
     return 1;
   }
   if (args.includes("--help") || args.includes("-h")) {
@@ -60,8 +61,7 @@ async function main([name, ...args]: readonly string[]): Promise<number> {
     await command.run(args);
     return 0;
   } catch (error) {
-    if (error instanceof MixdqError)
-      console.error(`mixdq ${name}: ${error.code}: ${error.message.replaceAll("\n", " ")}`);
+    if (error instanceof MixdqError) console.error(`mixdq ${name}: ${error.code}: ${error.message}`);
     else console.error(`mixdq ${name}: a fault in mixdq itself, please report it:`, error);
     return 1;
   }

@@ -10,9 +10,9 @@ import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { readModel } from "../model/description.ts";
 import { ModelGraphs } from "../model/graphs.ts";
 import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
-import { configOfModel, parseConfig } from "../model/quantization.ts";
+import { configOfModel } from "../model/quantization.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import type { MixdqConfig } from "../quant/config.ts";
+import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { WeightBits, WeightQuant } from "../quant/formats.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 
@@ -29,7 +29,7 @@ export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, ...SIMPLE, sizes: "constan
 export async function graphsOfModel(folder: string, precision: Precision, config?: string): Promise<Graph[]> {
   const files = await diskFiles(folder);
   const quantization = config
-    ? parseConfig((await files.text(config))!, config)
+    ? parseMixdqConfig((await files.text(config))!, config)
     : await configOfModel(files, precision);
   const components = new ModelGraphs(await readModel(files), precision, quantization).components();
   return components.flatMap(({ graphs }) => graphs.map(({ build }) => build()));

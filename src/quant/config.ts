@@ -114,6 +114,8 @@ export function writeMixdqConfig(config: MixdqConfig): string {
   ].join("\n");
 }
 
+export const MODULE_PATH_MEANS = "a module path: at most 1024 letters, digits, _ - and dots";
+
 export const isModulePath = (path: string): boolean => MODULE_PATH.test(path);
 
 /** How a layer's weights are quantized; undefined where they stay in 16-bit float. */
@@ -181,7 +183,7 @@ function readWeights(json: Json): MixdqConfig["weights"] {
 }
 
 function readLayer(entry: Json, path: string, file: Json): LayerConfig {
-  if (!isModulePath(path)) throw file.inside(`the layer ${show(path)}`, "a module path: letters, digits, _ - and dots");
+  if (!isModulePath(path)) throw file.inside(`the layer ${show(path)}`, MODULE_PATH_MEANS);
   const layer = entry.named(path, file);
   layer.onlyKeys(LAYER_KEYS);
   const [weightBits, actBits] = [layer.get("weightBits").oneOf(WEIGHT_BITS), layer.get("actBits").oneOf(ACT_BITS)];

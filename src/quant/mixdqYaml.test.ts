@@ -45,6 +45,31 @@ test("what is not such a file is refused", () => {
     );
 });
 
+test("a layer more than there may be is refused, and so is much YAML of another form, before it is read", () => {
+  const lines = (count: number): string => Array.from({ length: count }, (_, i) => `model.l${i}: 8`).join("\n");
+  expect(importMixdqYaml(lines(20_000)).size).toBe(20_000);
+  expect(() => importMixdqYaml(lines(100_001))).toThrow("got more than 100000 layers");
+  const flow = `{${lines(20_000).replaceAll("\n", ", ")}}`;
+  expect(() => importMixdqYaml(flow)).toThrow(/got \d+ characters that are not only lines of `layer: bits`/);
+  expect(importMixdqYaml(flow.slice(0, 1000).replace(/,[^,]*$/, "}")).size).toBeGreaterThan(50);
+});
+
+test("YAML of any form is read", () => {
+  const bits = [["a", { weightBits: 4, actBits: 16 }]];
+  for (const yaml of [
+    "model.a: 4",
+    '"model.a": 4 # bits',
+    "{model.a: 4}",
+    "---\nmodel.a:   4\n...\n",
+    "# x\r\na: 4\r\n",
+  ])
+    expect([...importMixdqYaml(yaml)], yaml).toEqual(bits);
+});
+
+test("layers may be called anything that a module path may", () => {
+  expect([...importMixdqYaml("__proto__: 4\nconstructor: 8").keys()]).toEqual(["__proto__", "constructor"]);
+});
+
 test("a file of SDXL's size is read at once", () => {
   const lines = Array.from({ length: 794 }, (_, i) => `model.up_blocks.0.resnets.${i}.conv1: ${[2, 4, 8][i % 3]}`);
   expect(importMixdqYaml(lines.join("\n")).size).toBe(794);

@@ -96,6 +96,30 @@ test.each([
   expect(() => createTokenizer(files, "t")).toThrow(expect.objectContaining({ code: "invalid-model" }));
 });
 
+test.each(["constructor", "toString", "__proto__", "hasOwnProperty"])(
+  "%s as an added token has no id but its own",
+  (name) => {
+    const withTokens = (tokens: readonly object[]) =>
+      createTokenizer({ ...PARTS, config: JSON.stringify({ added_tokens_decoder: { ...tokens } }) }, "t");
+    const largest = createTokenizer(PARTS, "t").largestId;
+    const nameless = withTokens([{ content: name }]);
+    expect(nameless.largestId).toBe(largest);
+    expect(nameless.encode(`red ${name}`).ids.every((id) => Number.isInteger(id) && id >= 0 && id <= largest)).toBe(
+      true,
+    );
+  },
+);
+
+test.each([-1, 0.5, "7", 1e9])("an added token with the id %j is refused", (id) => {
+  const vocab = JSON.parse(PARTS.vocab) as Record<string, number>;
+  const [merges] = [PARTS.merges.split("\n").slice(1).filter(Boolean)];
+  const tokenizerJson = JSON.stringify({
+    added_tokens: [{ id, content: "<x>" }],
+    model: { type: "BPE", end_of_word_suffix: "</w>", vocab, merges },
+  });
+  expect(() => createTokenizer({ tokenizerJson }, "t")).toThrow(/^t.*<?id>?.*expected a whole number from 0 to 999999/);
+});
+
 test("a tokenizer of another family is unsupported", () => {
   const tokenizerJson = JSON.stringify({ model: { type: "Unigram", vocab: [] } });
   expect(() => createTokenizer({ tokenizerJson }, "t")).toThrow(expect.objectContaining({ code: "unsupported" }));

@@ -16,6 +16,7 @@ import { modelFolder } from "../defaults.ts";
 import { readBytes, sha256, textOf } from "../../node/inputFiles.ts";
 import { readFlags } from "../options.ts";
 import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import { printable, show } from "../../base/printable.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
 import { readPictures } from "./samplePictures.ts";
@@ -90,11 +91,13 @@ export async function allocate(args: readonly string[]): Promise<void> {
   if (page) await writeWhole(report, new TextEncoder().encode(page));
 
   if (ranges && ranges.model !== "" && sensitivity.model !== "" && ranges.model !== sensitivity.model)
-    console.error(`warning: the sensitivity is of ${sensitivity.model}, the calibration of ${ranges.model}.`);
+    console.error(
+      `warning: the sensitivity is of ${printable(sensitivity.model)}, the calibration of ${printable(ranges.model)}.`,
+    );
   if (other)
     console.error(
-      `warning: the sensitivity is of weights with ${JSON.stringify(other)}, the configuration asks for ` +
-        `${JSON.stringify(weights)}. Measure the sensitivity with the same flags.`,
+      `warning: the sensitivity is of weights with ${show(other)}, the configuration asks for ` +
+        `${show(weights)}. Measure the sensitivity with the same flags.`,
     );
   for (const note of allocation.notes) console.error(`note: ${note}`);
   console.log(describe(out, sensitivity, allocation));

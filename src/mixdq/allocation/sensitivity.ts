@@ -7,6 +7,7 @@
 import { MixdqError } from "../../base/errors.ts";
 import { readJson, type Json } from "../../base/json.ts";
 import { show } from "../../base/printable.ts";
+import { isModulePath, MODULE_PATH_MEANS } from "../../quant/config.ts";
 
 export type Group = "content" | "quality";
 
@@ -55,8 +56,6 @@ const VERSION = 1;
 const MAX_SENSITIVITY_CHARACTERS = 64 * 2 ** 20;
 /** SDXL has 794; more than this is not a model of this family. */
 const MAX_LAYERS = 20_000;
-/** As of tensor names (weights/header.ts). */
-const MAX_PATH_LENGTH = 1024;
 const MAX_METRICS = 32;
 const MAX_BITS = 16;
 /** Far beyond any dB; sums of larger numbers would lose the digits that decide. */
@@ -183,8 +182,7 @@ function readShard(json: Json): Shard {
 }
 
 function readLayer(path: string, entry: Json, file: Json): LayerSensitivity {
-  if (path.length === 0 || path.length > MAX_PATH_LENGTH)
-    throw file.inside(`a layer's name of ${path.length} characters`, `1 to ${MAX_PATH_LENGTH}`);
+  if (!isModulePath(path)) throw file.inside(`the layer ${show(path)}`, MODULE_PATH_MEANS);
   const layer = entry.named(path, file);
   const group = layer.get("group").oneOf(GROUPS);
   const weight = readMetrics(layer.get("weight"));

@@ -65,7 +65,7 @@ test.each<[string, string, string]>([
   ],
   ["a negative square", changed((json) => (json.layers.conv_in.act.meanSquare = -1)), 'got "meanSquare" -1'],
   ["half a value", changed((json) => (json.layers.conv_in.act.count = 0.5)), 'got "count" 0.5'],
-  ["a name without end", changed((json) => (json.layers["x".repeat(2000)] = {})), "a layer name of 2000 characters"],
+  ["a name without end", changed((json) => (json.layers["x".repeat(2000)] = {})), 'got the layer "xxx'],
 ])("%s is refused in one line", (_, text, says) => {
   const read = (): Calibration => readCalibration(text, "c.json");
   expect(read).toThrow(MixdqError);

@@ -1,6 +1,7 @@
 /** calibration.json: what `mixdq calibrate` found out about every layer's input. */
 import { readJson, type Json } from "../../base/json.ts";
-import type { ValueRange } from "../../quant/config.ts";
+import { show } from "../../base/printable.ts";
+import { isModulePath, MODULE_PATH_MEANS, type ValueRange } from "../../quant/config.ts";
 import type { LayerStatistics, RangeStatistics } from "./statistics.ts";
 
 const FORMAT = "mixdq-calibration";
@@ -8,8 +9,6 @@ const VERSION = 1;
 
 /** SDXL has 794; more than this is not a model of this family. */
 const MAX_LAYERS = 20_000;
-/** As of tensor names (weights/header.ts). */
-const MAX_PATH_LENGTH = 1024;
 /** SDXL's file has 0.4 MB. */
 const MAX_CHARACTERS = 64 * 2 ** 20;
 
@@ -99,8 +98,7 @@ function readLayers<Act>(
   readAct: (act: Json) => Act,
 ): Map<string, { readonly act: Act; readonly act2?: Act }> {
   const readLayer = (path: string, entry: Json): { readonly act: Act; readonly act2?: Act } => {
-    if (path.length > MAX_PATH_LENGTH)
-      throw file.inside(`a layer name of ${path.length} characters`, `at most ${MAX_PATH_LENGTH}`);
+    if (!isModulePath(path)) throw file.inside(`the layer ${show(path)}`, MODULE_PATH_MEANS);
     const layer = entry.named(path, file);
     const [act, act2] = [readAct(layer.get("act")), layer.get("act2")];
     return act2.isMissing ? { act } : { act, act2: readAct(act2) };
