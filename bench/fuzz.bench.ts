@@ -20,6 +20,7 @@ test("fuzzing", { timeout: 24 * 3600_000 }, async () => {
     ]);
     console.log(`${target.name}: ${JSON.stringify(Object.fromEntries(printable), undefined, 2)}`);
   }
+  const before = process.cpuUsage();
   const { rows, failures, grownBytes } = await fuzz(targets, { seed, from, inputs });
   console.table(
     rows.map(({ target, inputs, taken, refused, sumMs, mostMs, mostMessageBytes }) => ({
@@ -32,8 +33,10 @@ test("fuzzing", { timeout: 24 * 3600_000 }, async () => {
       "longest message": mostMessageBytes,
     })),
   );
+  const { user, system } = process.cpuUsage(before);
   console.log(
-    `seed ${seed}, inputs ${from} to ${from + inputs - 1}; memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB`,
+    `seed ${seed}, inputs ${from} to ${from + inputs - 1}; ${Math.round((user + system) / 1e6)} s of CPU time; ` +
+      `memory grew by ${Math.round(grownBytes / 2 ** 20)} MiB`,
   );
   expect(failures).toEqual([]);
 });

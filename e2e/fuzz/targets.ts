@@ -272,7 +272,7 @@ export async function makeTargets(): Promise<Target[]> {
     },
     {
       name: "pack",
-      weight: 8,
+      weight: 4,
       seeds: [await packSeed(1024), await packSeed(128)],
       run: async (files, chance) => {
         const pack = await openPack(folderOf(files, 100, chance.oneIn(2)));
@@ -292,7 +292,7 @@ export async function makeTargets(): Promise<Target[]> {
     },
     {
       name: "MixDQ's YAML",
-      weight: 6,
+      weight: 3,
       seeds: bitWidths.flatMap((json): Files[] => {
         const [weights, acts] = [yamlOf(json, "weightBits"), yamlOf(json, "actBits")];
         const flow = `{${weights.split("\n").slice(0, 30).join(", ")}}`;
