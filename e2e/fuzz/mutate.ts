@@ -1,11 +1,9 @@
 /** An input: valid files, of which one or two were changed in a way that is likely for their kind. */
 import { tryJsonText } from "../../src/base/jsonText.ts";
 import type { Chance } from "./chance.ts";
+import type { Files } from "./files.ts";
 import { mutateLines, mutateSafetensors, mutateText } from "./mutateBytes.ts";
 import { mutateJson, writeJson } from "./mutateJson.ts";
-
-/** By name. */
-export type Files = ReadonlyMap<string, string | Uint8Array>;
 
 export function mutateFiles(files: Files, chance: Chance): Files {
   const changed = new Map(files);

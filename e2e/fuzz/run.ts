@@ -6,7 +6,8 @@ import { Worker } from "node:worker_threads";
 import { MixdqError } from "../../src/base/errors.ts";
 import { MAX_MESSAGE_BYTES } from "../../src/base/printable.ts";
 import { Chance } from "./chance.ts";
-import { mutateFiles, type Files } from "./mutate.ts";
+import type { Files } from "./files.ts";
+import { mutateFiles } from "./mutate.ts";
 import type { Target } from "./targets.ts";
 
 export interface FuzzOptions {
