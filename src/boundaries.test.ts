@@ -63,7 +63,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   worker: ["pipeline", "weights"],
   engine: ["worker", "pipeline", "api"],
   index: ["engine", "worker", "pipeline", "api", "weights"],
-  nodeEngine: ["engine", "pipeline", "model", "node", "api", "weights"],
+  nodeEngine: ["engine", "pipeline", "model", "node", "api", "weights", "quant"],
   sharedEngine: ["index"],
   ui: ["index", "mixdq/quality"],
   element: ["sharedEngine", "index"],

@@ -5,7 +5,7 @@
 import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
 import { type Engine, engineOf } from "./engine.ts";
-import { parseConfig } from "./model/quantization.ts";
+import { parseMixdqConfig } from "./quant/config.ts";
 import { requestNodeGpu } from "./node/adapter.ts";
 import type { AdapterChoice } from "./node/adapterChoice.ts";
 import { diskFiles } from "./node/diskFiles.ts";
@@ -42,7 +42,7 @@ export async function createEngine(options: NodeEngineOptions): Promise<Engine> 
       ...rest,
       files,
       backend,
-      config: config === undefined || isHttp(config) ? config : parseConfig(await readText(config), config),
+      config: config === undefined || isHttp(config) ? config : parseMixdqConfig(await readText(config), config),
       ...(gpu && { gpu }),
       ...(signal && { signal }),
     });

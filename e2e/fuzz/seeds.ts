@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseMixdqConfig } from "../../src/quant/config.ts";
+import { writeFileList } from "../../src/weights/fileList.ts";
 import { PackWriter } from "../../src/weights/packWriter.ts";
 import { writeSafetensors } from "../../src/weights/safetensors.ts";
 import { only, type Files } from "./files.ts";
@@ -58,6 +59,21 @@ export const shardedSeed: Files = new Map<string, string | Uint8Array>([
       metadata: { total_size: 16 },
       weight_map: Object.fromEntries(SHARDED.map(([file], i) => [`${"ab"[i]}.weight`, path.basename(file)])),
     }),
+  ],
+]);
+
+/** A folder that says what is in it. */
+export const listedSeed: Files = new Map([
+  ["a.json", "{}"],
+  ["b/c.txt", "x y"],
+  [
+    "manifest.json",
+    writeFileList(
+      new Map([
+        ["a.json", 2],
+        ["b/c.txt", 3],
+      ]),
+    ),
   ],
 ]);
 

@@ -1,10 +1,7 @@
 /** Every reader of what somebody else wrote, with valid files to begin from and what becomes of a file that it takes. */
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { Config, parseConfigText } from "../../src/base/config.ts";
 import { parseSteps } from "../../src/cli/auto/stepsFile.ts";
-import { oneOf, readFlags, RUN_FLAGS, runFlags, weightFlags } from "../../src/cli/options.ts";
-import { createScheduler } from "../../src/diffusion/scheduler.ts";
 import { buildUNet, readUNetConfig } from "../../src/diffusion/unet.ts";
 import { buildVaeDecoder, readVaeConfig } from "../../src/diffusion/vae.ts";
 import { readSensitivity, writeSensitivity } from "../../src/mixdq/allocation/sensitivity.ts";
@@ -15,18 +12,30 @@ import { readModel } from "../../src/model/description.ts";
 import { attachRanges, parseMixdqConfig, weightQuantOf, writeMixdqConfig } from "../../src/quant/config.ts";
 import { importMixdqYaml } from "../../src/quant/mixdqYaml.ts";
 import { buildTextEncoder } from "../../src/text/encoder.ts";
-import { createTokenizer } from "../../src/text/tokenizer.ts";
 import { readSettings, writeSettings } from "../../src/ui/settings.ts";
 import { readFloats } from "../../src/weights/convert.ts";
 import { findComponent, parseIndex } from "../../src/weights/folder.ts";
-import { openPack } from "../../src/weights/pack.ts";
+import { openModel, openPack } from "../../src/weights/pack.ts";
+import { isInsteadOf, isNote } from "../../src/weights/sniff.ts";
 import { parseSafetensors, streamTensors } from "../../src/weights/safetensors.ts";
 import type { Chance } from "./chance.ts";
+import {
+  COMMAND_LINE,
+  drain,
+  expectThat,
+  HALF,
+  open,
+  PROMPTS,
+  runFlagsOf,
+  runScheduler,
+  runTokenizer,
+} from "./checks.ts";
 import { bytesOf, content, folderOf, only, textOf, type Files } from "./files.ts";
 import {
   bitWidths,
   configs,
   INDEX,
+  listedSeed,
   modelSeeds,
   packSeed,
   POSTCARD,
@@ -46,75 +55,6 @@ export interface Target {
   readonly seeds: readonly Files[];
   /** Reads the files and does what a caller would do first; throws what the reader throws. */
   run(files: Files, chance: Chance): unknown;
-}
-
-function expectThat(condition: boolean, what: string): void {
-  if (!condition) throw new Error(`taken, although ${what}`);
-}
-
-const open = (files: Files): Config =>
-  new Config("config.json", parseConfigText(textOf(files, "config.json"), "config.json"));
-
-const TOKENIZER = {
-  tokenizerJson: "tokenizer.json",
-  vocab: "vocab.json",
-  merges: "merges.txt",
-  config: "tokenizer_config.json",
-  specialTokensMap: "special_tokens_map.json",
-  addedTokens: "added_tokens.json",
-} as const;
-
-const PROMPTS = ["a red house by the sea", "", "naïve <|endoftext|> constructor __proto__ <x> 😀 3.5!"];
-
-function runTokenizer(files: Files): void {
-  const texts = Object.fromEntries(Object.entries(TOKENIZER).map(([key, name]) => [key, content(files, name)]));
-  const tokenizer = createTokenizer(texts, "tokenizer");
-  for (const prompt of PROMPTS) {
-    const { ids, eosIndex } = tokenizer.encode(prompt);
-    expectThat(ids.length === tokenizer.length, "it gives another number of ids");
-    expectThat(
-      ids.every((id) => id >= 0 && id <= tokenizer.largestId),
-      `it gives ids beyond its largest, ${tokenizer.largestId}`,
-    );
-    expectThat(eosIndex >= 0, "there is no end token");
-  }
-}
-
-function runScheduler(files: Files): void {
-  const config = open(files);
-  const scheduler = createScheduler(config.values, config.where)(3);
-  const isFinite = (values: Float32Array): boolean => values.every(Number.isFinite);
-  expectThat(isFinite(scheduler.timesteps), "its timesteps are not finite");
-  expectThat(scheduler.initNoiseSigma > 0 && scheduler.initNoiseSigma < Infinity, "its noise is nothing or infinite");
-  let sample = Float32Array.of(scheduler.initNoiseSigma, -scheduler.initNoiseSigma);
-  for (const i of scheduler.timesteps.keys()) {
-    const input = scheduler.scaleModelInput(sample, i);
-    sample = new Float32Array(scheduler.step(input, i, sample, () => Float32Array.of(0.5, -0.5)).prev);
-    expectThat(isFinite(sample), `step ${i} makes numbers that are not finite`);
-  }
-}
-
-const HALF = { batch: 1, height: 8, width: 8, tokens: 77 };
-
-/** `--name value` a line. */
-const COMMAND_LINE =
-  "--model\nx\n--precision\nw4a8\n--backend\nwebgpu\n--kernels\ntiled\n--debug\n1\n--group\n64\n--symmetric";
-
-function runFlagsOf(files: Files): void {
-  const options = {
-    ...RUN_FLAGS,
-    "weight-range": { type: "string" },
-    group: { type: "string" },
-    symmetric: { type: "boolean" },
-  } as const;
-  const { flags } = readFlags(textOf(files, "arguments.txt").split("\n"), options);
-  runFlags(flags);
-  weightFlags(flags);
-  oneOf(flags, "model", ["x"]);
-}
-
-async function drain(tensors: AsyncIterable<unknown>): Promise<void> {
-  for await (const _ of tensors) void _;
 }
 
 /** What weights lie in. */
@@ -146,6 +86,18 @@ const WEIGHTS: readonly Target[] = [
       parseIndex(textOf(files, INDEX), INDEX);
       const weights = await findComponent(folderOf(files, 100, chance.oneIn(2)), "unet", { precision: "fp32" });
       await drain(weights.tensors());
+    },
+  },
+  {
+    name: "list of files",
+    weight: 3,
+    seeds: [listedSeed],
+    run: async (files) => {
+      const model = await openModel(folderOf(files, 100, true));
+      for (const name of files.keys()) {
+        isInsteadOf(name, (await model.files.text(name)) ?? "");
+        isNote(bytesOf(files, name));
+      }
     },
   },
   {

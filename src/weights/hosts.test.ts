@@ -172,10 +172,10 @@ describe("a model is fetched", () => {
   });
 
   test.each([
-    ['"version": 2, "files": {}', "got version 2, expected 1"],
-    ['"version": 1', "got files nothing, expected paths"],
-    ['"version": 1, "files": {"a": 3}', 'got 3 for "a", expected its bytes'],
-    ['"version": 1, "files": {"a": {"bytes": -1}}', "expected its bytes"],
+    ['"version": 2, "files": {}', 'got "version" 2, expected 1'],
+    ['"version": 1', 'got "files" nothing, expected a JSON object'],
+    ['"version": 1, "files": {"a": 3}', 'files: got "a" 3, expected a JSON object'],
+    ['"version": 1, "files": {"a": {"bytes": -1}}', 'files: a: got "bytes" -1, expected a whole number'],
   ])("by no list that is wrong: %s", async (rest, message) => {
     const { files } = await filesOf({ "manifest.json": `{"format": "mixdq-files", ${rest}}` });
     await expect(openModel(files)).rejects.toMatchObject({
