@@ -3,8 +3,9 @@
  * where an <img> could stand. Importing this file does nothing; `defineMixdqImage()` makes the tag known.
  *
  * Attributes: `prompt` and `model` (nothing happens without both), `negative-prompt`, `precision`, `config`, `seed`,
- * `steps`, `guidance`, `width`, `height`; they mean what the options of createEngine and generate mean. A change cancels
- * the picture that is being made and begins another; removing the element frees its engine.
+ * `steps`, `guidance`, `width`, `height`; they mean what the options of createEngine and generate mean. A change begins
+ * another picture and cancels the one that is being made, unless that will be there within a second: typing into `prompt`
+ * shows pictures. Removing the element frees its engine.
  *
  * Events, none of which bubbles, as with <img>: `progress` (detail: LoadProgress), `step` (StepEvent), `load`
  * (GeneratedImage), `error` (MixdqError). Parts for styles: `picture`, `progress`, `error`.
@@ -34,7 +35,8 @@ function createClass(): CustomElementConstructor {
     readonly #canvas = document.createElement("canvas");
     readonly #bar = document.createElement("progress");
     readonly #message = document.createElement("p");
-    #running: AbortController | undefined;
+    /** The request that was made last. */
+    #newest: object | undefined;
     #isScheduled = false;
     #held: SharedEngine | undefined;
 
@@ -73,35 +75,35 @@ function createClass(): CustomElementConstructor {
       this.#isScheduled = true;
       queueMicrotask(() => {
         this.#isScheduled = false;
-        this.#running?.abort();
-        this.#running = undefined;
         if (this.isConnected && this.getAttribute("prompt") && this.getAttribute("model")) void this.#make();
-        else this.#letGo();
+        else {
+          this.#newest = undefined;
+          this.#letGo();
+        }
       });
     }
 
     async #make(): Promise<void> {
-      const running = (this.#running = new AbortController());
-      const { signal } = running;
+      const request = (this.#newest = {});
+      const prompt = this.getAttribute("prompt") ?? "";
       this.#show(this.#bar);
       this.#bar.removeAttribute("value");
       try {
         const image = await this.#engine().generate({
-          prompt: this.getAttribute("prompt") ?? "",
+          prompt,
           negativePrompt: this.#text("negative-prompt"),
           seed: this.#number("seed"),
           numInferenceSteps: this.#number("steps"),
           guidanceScale: this.#number("guidance"),
           width: this.#number("width"),
           height: this.#number("height"),
-          signal,
           onStep: (event) => this.#tell("step", event),
         });
-        if (signal.aborted) return;
-        this.#draw(image);
+        this.#draw(image, prompt);
+        this.#show(this.#newest === request ? this.#canvas : this.#bar);
         this.#tell("load", image);
       } catch (error) {
-        if (signal.aborted) return; // another picture, or none, is wanted by now
+        if (this.#newest !== request) return; // another picture, or none, is wanted by now
         this.#message.textContent = error instanceof Error ? error.message : String(error);
         this.#show(this.#message);
         this.#tell("error", error);
@@ -130,13 +132,12 @@ function createClass(): CustomElementConstructor {
       held?.release();
     }
 
-    #draw(image: GeneratedImage): void {
+    #draw(image: GeneratedImage, prompt: string): void {
       this.image = image;
-      this.#canvas.ariaLabel = this.getAttribute("prompt");
+      this.#canvas.ariaLabel = prompt;
       this.#canvas.width = image.width;
       this.#canvas.height = image.height;
       this.#canvas.getContext("2d")?.putImageData(image.toImageData(), 0, 0);
-      this.#show(this.#canvas);
     }
 
     /** An earlier picture stays under the bar. */

@@ -1,16 +1,21 @@
 /** An engine: a pipeline that makes one picture at a time and can be asked, cancelled and disposed at any moment. */
 import { GeneratedImage } from "./api/image.ts";
-import { MixdqError } from "./base/errors.ts";
-import type { EngineInfo, GenerateOptions, StepEvent } from "./base/types.ts";
+import { asMixdqError, MixdqError } from "./base/errors.ts";
+import { atMost, Queue, settled, soonAfterAbort } from "./base/queue.ts";
+import type { EngineInfo, GenerateOptions, RawImage, StepEvent } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { Queue } from "./worker/queue.ts";
 
 /** What `stream` yields: the stages as they begin, then the picture. */
 export type StreamEvent = StepEvent | { readonly type: "image"; readonly image: GeneratedImage };
 
 export interface Engine {
   readonly info: EngineInfo;
-  /** One picture. Throws MixdqError; `busy` while another one is being made (see worker/queue.ts). */
+  /**
+   * One picture. Throws MixdqError; `busy` while another one is being made that was not aborted: abort it and ask in the
+   * same breath, and the newest wins (see base/queue.ts). After all codes but `device-lost` the engine makes the next
+   * picture, after `out-of-memory` a smaller one. Where a worker does not answer an abort within a second it is ended,
+   * and the next picture loads the model again, with `onProgress`.
+   */
   generate(options: GenerateOptions): Promise<GeneratedImage>;
   /** The same as events. Leaving the loop early cancels the run. */
   stream(options: GenerateOptions): AsyncGenerator<StreamEvent, void, void>;
@@ -18,19 +23,31 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
+/** Loads that were cancelled and still hold memory: the next one waits for them, but not for long. */
+let cancelled: Promise<void> = Promise.resolve();
+const PATIENCE_MS = 2000;
+
 /**
- * The engine of the pipeline that `load` makes; an abort is answered at once.
+ * The engine of the pipeline that `load` makes; an abort is answered at once. Throws MixdqError; a pipeline that arrives
+ * after that is disposed of.
  * @internal
  */
 export async function engineOf(load: () => Promise<Pipeline>, signal: AbortSignal | undefined): Promise<Engine> {
-  // Through a queue of its own only for its way of ending soon after an abort.
-  return new QueuedEngine(await new Queue().run(load, signal));
+  const loading = atMost(PATIENCE_MS, cancelled).then(load);
+  try {
+    return new QueuedEngine(await soonAfterAbort(loading, signal));
+  } catch (error) {
+    const end = loading.then((pipeline) => pipeline.dispose());
+    cancelled = settled(Promise.all([cancelled, settled(end)]));
+    throw asMixdqError(error);
+  }
 }
 
 class QueuedEngine implements Engine {
   readonly #pipeline: Pipeline;
   readonly #queue = new Queue();
   readonly #disposed = new AbortController();
+  #end: Promise<void> | undefined;
 
   constructor(pipeline: Pipeline) {
     this.#pipeline = pipeline;
@@ -45,7 +62,10 @@ class QueuedEngine implements Engine {
       throw new MixdqError("invalid-input", "This engine was disposed; create a new one with createEngine.");
     }
     const signal = ownSignal ? AbortSignal.any([ownSignal, this.#disposed.signal]) : this.#disposed.signal;
-    const raw = await this.#queue.run(() => this.#pipeline.generate(options, { signal, onStep }), signal);
+    const work = (): Promise<RawImage> => this.#pipeline.generate(options, { signal, onStep });
+    const raw = await this.#queue.run(work, signal).catch((error: unknown) => {
+      throw asMixdqError(error);
+    });
     return new GeneratedImage(raw);
   }
 
@@ -85,6 +105,6 @@ class QueuedEngine implements Engine {
   async dispose(): Promise<void> {
     this.#disposed.abort();
     await this.#queue.idle();
-    await this.#pipeline.dispose();
+    await (this.#end ??= this.#pipeline.dispose());
   }
 }

@@ -19,6 +19,7 @@ export type { Engine, StreamEvent } from "./engine.ts";
 export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
 export type * from "./base/types.ts";
 
+/** Throws MixdqError; whatever it throws, at whatever moment it is aborted, nothing of the engine is left. */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   const { model, precision, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
   if (precision !== undefined && !PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);

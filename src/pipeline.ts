@@ -3,13 +3,14 @@ import { createRuntime } from "./runtime/backend.ts";
 import type { RuntimeOptions } from "./runtime/network.ts";
 import { setDebug } from "./base/debug.ts";
 import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { Queue } from "./base/queue.ts";
 import { denoise, type Denoised } from "./model/denoise.ts";
 import { readModel } from "./model/description.ts";
 import { loadModel } from "./model/load.ts";
 import type { LoadedModel } from "./model/loaded.ts";
 import { describeEngine, finishImage } from "./model/output.ts";
 import { chooseQuantization } from "./model/quantization.ts";
-import { checkRequest, type GenerateRequest } from "./model/request.ts";
+import { checkRequest, type GenerateRequest, type Settings } from "./model/request.ts";
 import type { MixdqConfig } from "./quant/config.ts";
 import type { Backend, EngineInfo, LoadProgress, Precision, RawImage, StepEvent } from "./base/types.ts";
 import type { ModelFiles } from "./weights/files.ts";
@@ -61,8 +62,8 @@ export interface GenerateHooks {
 export interface Pipeline {
   readonly info: EngineInfo;
   /**
-   * One picture. Throws `invalid-input` (size, steps, seed), `busy` while another runs, `aborted`, `out-of-memory`,
-   * `device-lost`, and `invalid-output` when the model gave NaN or infinity.
+   * One picture. Throws `invalid-input` (size, steps, seed), `busy` while another runs that was not aborted, `aborted`,
+   * `out-of-memory` (a smaller one may follow), `device-lost`, and `invalid-output` when the model gave NaN or infinity.
    */
   generate(request: GenerateRequest, hooks?: GenerateHooks): Promise<RawImage>;
   dispose(): Promise<void>;
@@ -89,6 +90,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const runtime = await createRuntime({ ...options, backend, gpu });
   try {
+    throwIfAborted(signal); // choosing the kernels takes a while
     return new ModelPipeline(
       await loadModel(description, runtime, { files, pack, precision, config, signal, onProgress }),
     );
@@ -101,7 +103,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
 class ModelPipeline implements Pipeline {
   readonly info: EngineInfo;
   readonly #model: LoadedModel;
-  #running = false;
+  readonly #queue = new Queue();
 
   constructor(model: LoadedModel) {
     this.#model = model;
@@ -109,42 +111,39 @@ class ModelPipeline implements Pipeline {
   }
 
   async generate(request: GenerateRequest, hooks: GenerateHooks = {}): Promise<RawImage> {
-    const model = this.#model;
-    const settings = checkRequest(request, model.description);
-    if (this.#running)
-      throw new MixdqError("busy", "A picture is being made already. Wait for it, or cancel it with its signal.");
-    this.#running = true;
-    const { signal, onStep, latents, onIntermediates } = hooks;
-    try {
-      const times = [performance.now()];
-      throwIfAborted(signal);
-      model.prepare(settings);
-
-      onStep?.({ type: "encode" });
-      const text = await model.encode(settings, signal);
-      times.push(performance.now());
-
-      const denoised = await denoise(model, text, settings, {
-        latents,
-        onStep: (step, steps) => onStep?.({ type: "step", step, steps }),
-        signal,
-      });
-      times.push(performance.now());
-
-      onStep?.({ type: "decode" });
-      const image = await model.vae.decode(denoised.finalLatents, model.latentShape(settings), signal);
-      times.push(performance.now());
-      throwIfAborted(signal);
-
-      const { hidden, pooled } = text.conditioning.at(-1)!;
-      onIntermediates?.({ ...denoised, promptEmbeds: hidden, tokens: model.graphs.tokens, pooled, image });
-      return finishImage(model, settings, image, { warnings: text.warnings, times });
-    } finally {
-      this.#running = false;
-    }
+    const settings = checkRequest(request, this.#model.description);
+    return this.#queue.run(() => this.#generate(settings, hooks), hooks.signal);
   }
 
-  dispose(): Promise<void> {
-    return this.#model.dispose();
+  async #generate(settings: Settings, { signal, onStep, latents, onIntermediates }: GenerateHooks): Promise<RawImage> {
+    const model = this.#model;
+    const times = [performance.now()];
+    throwIfAborted(signal);
+    model.prepare(settings);
+
+    onStep?.({ type: "encode" });
+    const text = await model.encode(settings, signal);
+    times.push(performance.now());
+
+    const denoised = await denoise(model, text, settings, {
+      latents,
+      onStep: (step, steps) => onStep?.({ type: "step", step, steps }),
+      signal,
+    });
+    times.push(performance.now());
+
+    onStep?.({ type: "decode" });
+    const image = await model.vae.decode(denoised.finalLatents, model.latentShape(settings), signal);
+    times.push(performance.now());
+    throwIfAborted(signal);
+
+    const { hidden, pooled } = text.conditioning.at(-1)!;
+    onIntermediates?.({ ...denoised, promptEmbeds: hidden, tokens: model.graphs.tokens, pooled, image });
+    return finishImage(model, settings, image, { warnings: text.warnings, times });
+  }
+
+  async dispose(): Promise<void> {
+    await this.#queue.idle();
+    await this.#model.dispose();
   }
 }

@@ -14,6 +14,7 @@ const machine = vi.hoisted(() => ({
   gate: Promise.resolve(),
   brush: Promise.resolve(),
   fault: undefined as Error | undefined,
+  onPaint: () => {},
   /** Of the last load. */
   signal: undefined as AbortSignal | undefined,
 }));
@@ -32,8 +33,9 @@ vi.mock("./index.ts", () => ({
       info: { model, precision },
       generate: async ({ prompt, signal, onStep }: GenerateOptions) => {
         machine.log.push(`paint ${prompt}`);
+        machine.onPaint();
         onStep?.({ type: "encode" });
-        await machine.brush;
+        await unlessAborted(machine.brush, signal);
         if (signal?.aborted) throw new MixdqError("aborted", "The run was cancelled.");
         if (machine.fault) throw machine.fault;
         return { prompt };
@@ -46,6 +48,14 @@ vi.mock("./index.ts", () => ({
     };
   },
 }));
+
+/** As the engine does: an abort is answered at once. */
+function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    signal?.addEventListener("abort", () => resolve());
+    void work.then(resolve);
+  });
+}
 
 const FLOAT: UseMixdqOptions = { model: "m", precision: "fp16" };
 const INTEGER: UseMixdqOptions = { model: "m", precision: "w4a8" };
@@ -240,7 +250,7 @@ describe("in a browser", () => {
     await act(() => shown.cancel());
     expect(await second).toBe("aborted");
     expect(shown).toMatchObject({ status: "ready", stage: undefined, error: undefined });
-    expect(machine.log).toEqual(["load m fp16", "paint first"]);
+    expect(machine.log).toEqual(["load m fp16", "paint first", "paint second"]);
   });
 
   test("equal options keep the engine, others replace it: first freed, then loaded, and the picture stays", async () => {
@@ -300,15 +310,65 @@ describe("in a browser", () => {
     });
   });
 
-  test.each(["device-lost", "out-of-memory"] as const)("after %s the next picture has another engine", async (code) => {
+  test("after device-lost the next picture has another engine", async () => {
     await show(FLOAT);
-    machine.fault = new MixdqError(code, "The GPU is gone.");
-    expect(await act(() => codeOf(shown.generate({ prompt: "first" })))).toBe(code);
-    expect(shown).toMatchObject({ status: "error", error: { code }, engine: undefined });
+    machine.fault = new MixdqError("device-lost", "The GPU is gone.");
+    expect(await act(() => codeOf(shown.generate({ prompt: "first" })))).toBe("device-lost");
+    expect(shown).toMatchObject({ status: "error", error: { code: "device-lost" }, engine: undefined });
     machine.fault = undefined;
     await act(() => shown.generate({ prompt: "second" }));
     expect(shown).toMatchObject({ status: "ready", error: undefined, image: { prompt: "second" } });
     expect(machine.log.join()).toBe("load m fp16,paint first,dispose m fp16,load m fp16,paint second");
+  });
+
+  test("after out-of-memory the same engine makes the next, smaller picture", async () => {
+    await show(FLOAT);
+    machine.fault = new MixdqError("out-of-memory", "Use a smaller size.");
+    expect(await act(() => codeOf(shown.generate({ prompt: "first", width: 4096 })))).toBe("out-of-memory");
+    expect(shown).toMatchObject({ status: "error", error: { code: "out-of-memory" } });
+    machine.fault = undefined;
+    await act(() => shown.generate({ prompt: "second", width: 512 }));
+    expect(shown).toMatchObject({ status: "ready", error: undefined, image: { prompt: "second" } });
+    expect(machine.log.join()).toBe("load m fp16,paint first,paint second");
+  });
+
+  test("typing shows pictures where they take less than a second, and always the last prompt", async () => {
+    await show(FLOAT);
+    vi.useFakeTimers({ toFake: ["performance", "setTimeout"] });
+    try {
+      for (const [pictureMs, least, most] of [
+        [200, 5, 8],
+        [5000, 1, 1],
+      ] as const) {
+        const seen = new Set<string>();
+        const note = (): void => void (shown.image && seen.add((shown.image as unknown as { prompt: string }).prompt));
+        const paint = (): void => {
+          machine.brush = new Promise((resolve) => setTimeout(resolve, pictureMs));
+        };
+        machine.onPaint = paint;
+        const first = shown.generate({ prompt: "the first" }); // of which the engine learns how long they take
+        await act(() => vi.advanceTimersByTimeAsync(pictureMs));
+        await first;
+        const codes: Promise<ErrorCode | "none">[] = [];
+        for (let key = 1; key <= 21; key++) {
+          codes.push(codeOf(shown.generate({ prompt: `${pictureMs} ${key}` })));
+          await act(() => vi.advanceTimersByTimeAsync(40));
+          note();
+        }
+        await act(() => vi.advanceTimersByTimeAsync(2 * pictureMs));
+        note();
+        seen.delete("the first");
+        expect([...seen].at(-1)).toBe(`${pictureMs} 21`);
+        expect(seen.size).toBeGreaterThanOrEqual(least);
+        expect(seen.size).toBeLessThanOrEqual(most);
+        expect(new Set(await Promise.all(codes))).toEqual(new Set(["none", "aborted"]));
+        expect(await codes.at(-1)).toBe("none");
+        expect(shown.status).toBe("ready");
+      }
+    } finally {
+      vi.useRealTimers();
+      machine.onPaint = () => {};
+    }
   });
 
   test("a model that does not load is an error at once, and the next picture tries again", async () => {

@@ -8,7 +8,7 @@
  * one engine and take turns; changed options (by value) cancel what runs and replace the engine.
  */
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { asMixdqError, MixdqError, throwIfAborted } from "./base/errors.ts";
 import type { Engine, GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
 import type { GenerateOptions, LoadProgress, StepEvent } from "./base/types.ts";
@@ -37,8 +37,9 @@ export interface MixdqState {
 
 export interface Mixdq extends MixdqState {
   /**
-   * One picture, which is also the next `image`. Cancels the one before. Throws MixdqError, `aborted` after a cancel; who
-   * reads `error` instead need not catch. Like `cancel` it stays the same function while the options are equal.
+   * One picture, which is also the next `image`. Cancels the one before, unless that will be there within a second: called
+   * with every key that is typed, it shows pictures while typing. Throws MixdqError, `aborted` after a cancel; who reads
+   * `error` instead need not catch. Like `cancel` it stays the same function while the options are equal.
    */
   readonly generate: (options: GenerateOptions) => Promise<GeneratedImage>;
   readonly cancel: () => void;
@@ -81,7 +82,8 @@ class Store {
   /** The model is to be loaded whether or not there is a picture to make. */
   #isWanted = false;
   #held: SharedEngine | undefined;
-  #running: AbortController | undefined;
+  /** The request that was made last, until it has come to its end. */
+  #newest: object | undefined;
 
   constructor(options: SharedOptions, image?: GeneratedImage) {
     this.key = engineKey(options);
@@ -118,39 +120,34 @@ class Store {
   };
 
   readonly cancel = (): void => {
-    const running = this.#running;
-    if (!running) return;
-    this.#running = undefined;
-    running.abort();
+    if (!this.#newest) return;
+    this.#newest = undefined;
+    this.#held?.cancel();
     if (!this.#isWanted && !this.#state.engine) this.#letGo();
     this.#set({ stage: undefined });
   };
 
-  async #generate({ signal: ownSignal, onStep, ...request }: GenerateOptions): Promise<GeneratedImage> {
-    this.#running?.abort();
-    const running = (this.#running = new AbortController());
-    const signal = ownSignal ? AbortSignal.any([ownSignal, running.signal]) : running.signal;
+  async #generate({ onStep, ...request }: GenerateOptions): Promise<GeneratedImage> {
+    const asked = (this.#newest = {});
     this.#set({ stage: undefined, error: undefined });
     try {
       await null; // an effect of a child's comes before ours, which mounts
-      if (!this.#isMounted) running.abort();
-      throwIfAborted(signal);
+      if (!this.#isMounted || this.#newest !== asked) throw new MixdqError("aborted", "The run was cancelled.");
+      throwIfAborted(request.signal);
       const image = await this.#hold().generate({
         ...request,
-        signal,
         onStep: (stage) => {
-          if (this.#running === running) this.#set({ stage });
+          if (this.#newest) this.#set({ stage });
           onStep?.(stage);
         },
       });
-      throwIfAborted(signal);
-      this.#running = undefined;
+      if (this.#newest === asked) this.#newest = undefined;
       this.#set({ stage: undefined, image });
       return image;
     } catch (thrown) {
       const error = asMixdqError(thrown);
-      if (this.#running !== running) throw error; // cancelled, or another picture is wanted by now
-      if (signal.aborted) this.cancel();
+      if (this.#newest !== asked) throw error; // cancelled, or another picture is wanted by now
+      if (error.code === "aborted") this.cancel();
       else this.#fail(error);
       throw error;
     }
@@ -177,7 +174,7 @@ class Store {
   }
 
   #fail(error: MixdqError): void {
-    this.#running = undefined;
+    this.#newest = undefined;
     if (this.#held?.isBroken) this.#letGo(); // what is left of it takes up memory
     this.#set({ stage: undefined, error });
   }
@@ -190,13 +187,7 @@ class Store {
 
   #statusOf({ error, engine }: MixdqState): MixdqStatus {
     if (error) return "error";
-    if (!engine) return this.#held || this.#running ? "loading" : "idle";
-    return this.#running ? "generating" : "ready";
+    if (!engine) return this.#held || this.#newest ? "loading" : "idle";
+    return this.#newest ? "generating" : "ready";
   }
-}
-
-/** As the worker reports what nobody foresaw. */
-function asMixdqError(error: unknown): MixdqError {
-  if (error instanceof MixdqError) return error;
-  return new MixdqError("invalid-output", `The engine stopped unexpectedly: ${String(error)}`, { cause: error });
 }

@@ -3,7 +3,7 @@
  * a picture needs. Its users' pictures take turns, and the last user to let go ends it. One that is wanted again
  * before the task is over (a component that StrictMode mounts twice, or that takes another's place) never ended.
  */
-import { type ErrorCode, MixdqError, throwIfAborted } from "./base/errors.ts";
+import { MixdqError, throwIfAborted } from "./base/errors.ts";
 import { type Engine, type GeneratedImage, createEngine } from "./index.ts";
 import type { EngineOptions, GenerateOptions, LoadProgress } from "./base/types.ts";
 
@@ -16,9 +16,15 @@ export interface SharedEngine {
   readonly engine: Promise<Engine>;
   /** It never loaded, or lost its GPU: the next picture needs another. */
   readonly isBroken: boolean;
-  /** Once loaded, and after the pictures that were asked for before. An abort is answered at once, also while it waits. */
+  /**
+   * Once loaded, and after the pictures that others asked for before. An abort is answered at once, also while it waits.
+   * Of one user's requests the newest wins: it cancels the one before, unless that will be there in a moment (SOON_MS).
+   * So whoever asks with every key that is typed sees pictures while typing, where they take less than that.
+   */
   generate(options: GenerateOptions): Promise<GeneratedImage>;
-  /** Lets go, once. Does not cancel a picture. */
+  /** Cancels this user's pictures. */
+  cancel(): void;
+  /** Lets go, once, and cancels. */
   release(): void;
 }
 
@@ -42,6 +48,7 @@ export function acquire(options: SharedOptions, onProgress: (progress: LoadProgr
     engines.set(key, known);
   }
   const shared = known;
+  const requests = new Requests(shared);
   let isHeld = true;
   shared.users++;
   shared.listeners.add(onProgress);
@@ -51,10 +58,12 @@ export function acquire(options: SharedOptions, onProgress: (progress: LoadProgr
     get isBroken() {
       return shared.isBroken;
     },
-    generate: (request) => shared.generate(request),
+    generate: (request) => requests.add(request),
+    cancel: () => requests.cancel(),
     release: () => {
       if (!isHeld) return;
       isHeld = false;
+      if (!shared.isBroken) requests.cancel(); // else they fail by themselves, and say why
       shared.users--;
       shared.listeners.delete(onProgress);
       queueMicrotask(() => {
@@ -66,8 +75,48 @@ export function acquire(options: SharedOptions, onProgress: (progress: LoadProgr
   };
 }
 
-/** After these an engine makes no more pictures. */
-const LOST: readonly ErrorCode[] = ["device-lost", "out-of-memory"];
+/** A picture that takes no longer is worth waiting for: cancelling it could take a quarter as long, and shows nothing. */
+const SOON_MS = 1000;
+
+/** What one user asked for: at most one picture that is being made, and one that waits for its turn. */
+class Requests {
+  readonly #shared: Shared;
+  #waiting: AbortController | undefined;
+  #running: { readonly own: AbortController; readonly end: number } | undefined;
+
+  constructor(shared: Shared) {
+    this.#shared = shared;
+  }
+
+  async add(options: GenerateOptions): Promise<GeneratedImage> {
+    const now = performance.now();
+    const own = new AbortController();
+    this.#waiting?.abort();
+    this.#waiting = own;
+    // One that should have been there by now is not soon there.
+    if (this.#running && !(now < this.#running.end && this.#running.end - now <= SOON_MS)) this.#running.own.abort();
+    const signal = options.signal ? AbortSignal.any([options.signal, own.signal]) : own.signal;
+    const onBegin = (): void => {
+      if (this.#waiting === own) this.#waiting = undefined;
+      this.#running = { own, end: performance.now() + this.#shared.expectedMs(options) };
+    };
+    try {
+      return await this.#shared.generate({ ...options, signal }, onBegin);
+    } finally {
+      if (this.#waiting === own) this.#waiting = undefined;
+      if (this.#running?.own === own) this.#running = undefined;
+    }
+  }
+
+  cancel(): void {
+    this.#waiting?.abort();
+    this.#running?.own.abort();
+  }
+}
+
+/** What decides how long a picture takes. */
+const workOf = ({ numInferenceSteps, width, height }: GenerateOptions): string =>
+  JSON.stringify([numInferenceSteps, width, height]);
 
 class Shared {
   readonly engine: Promise<Engine>;
@@ -76,7 +125,9 @@ class Shared {
   isBroken = false;
   readonly #loading = new AbortController();
   /** The picture before; an engine makes one at a time. */
-  #turn: Promise<unknown> = Promise.resolve();
+  #turn: Promise<void> = Promise.resolve();
+  /** How long the last picture took. */
+  #last: { readonly work: string; readonly ms: number } | undefined;
 
   constructor(options: SharedOptions) {
     const { signal } = this.#loading;
@@ -88,17 +139,31 @@ class Shared {
     this.engine.catch(() => (this.isBroken = true));
   }
 
-  generate(options: GenerateOptions): Promise<GeneratedImage> {
+  /** `onBegin`: its turn has come. */
+  generate(options: GenerateOptions, onBegin: () => void): Promise<GeneratedImage> {
     const { signal } = options;
     const picture = this.#turn.then(async () => {
       const engine = await this.engine;
       throwIfAborted(signal);
-      return engine.generate(options);
+      onBegin();
+      const began = performance.now();
+      const image = await engine.generate(options);
+      this.#last = { work: workOf(options), ms: performance.now() - began };
+      return image;
     });
-    this.#turn = picture.catch((error) => {
-      if (error instanceof MixdqError && LOST.includes(error.code)) this.isBroken = true;
-    });
+    this.#turn = picture.then(
+      () => {},
+      (error) => {
+        // After anything else the engine makes the next picture.
+        if (error instanceof MixdqError && error.code === "device-lost") this.isBroken = true;
+      },
+    );
     return unlessAborted(picture, signal);
+  }
+
+  /** Infinity where no such picture was made just before. */
+  expectedMs(options: GenerateOptions): number {
+    return this.#last?.work === workOf(options) ? this.#last.ms : Infinity;
   }
 
   end(): void {

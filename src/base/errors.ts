@@ -42,3 +42,16 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 export function invalidInput(message: string): MixdqError {
   return new MixdqError("invalid-input", message);
 }
+
+/** What nobody foresaw, as the one error type: memory of JavaScript's that ran out, else a fault of ours. */
+export function asMixdqError(error: unknown): MixdqError {
+  if (error instanceof MixdqError) return error;
+  const text = String(error);
+  if (/allocation failed|out of memory|invalid (typed )?array length/i.test(text))
+    return new MixdqError(
+      "out-of-memory",
+      `This browser tab or process has not enough memory (${text}). Close other tabs, or use a smaller size or precision.`,
+      { cause: error },
+    );
+  return new MixdqError("invalid-output", `The engine stopped unexpectedly: ${text}`, { cause: error });
+}

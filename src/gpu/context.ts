@@ -4,7 +4,7 @@ import type { DeviceCaps, Dispatch, KernelChoice } from "../kernels/kernel.ts";
 import type { MemoryLimits } from "../plan/limits.ts";
 import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
-import { guarded } from "./device.ts";
+import { allocate, assertAlive, failureOn } from "./guard.ts";
 import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
 import { Pace } from "./submit.ts";
@@ -26,7 +26,6 @@ export class GpuContext {
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #arenas: GPUBuffer[] = [];
-  #lost: string | undefined;
 
   constructor(gpu: GpuDevice, kernels: KernelChoice) {
     this.gpu = gpu;
@@ -39,18 +38,11 @@ export class GpuContext {
       ...kernels,
     };
     this.limits = { maxBindingBytes: limits.maxStorageBufferBindingSize, maxBufferBytes: limits.maxBufferSize };
-    void gpu.device.lost.then(({ reason, message }) => {
-      this.#lost = `The GPU device was lost (${reason}): ${message || "no reason given"}.`;
-    });
   }
 
   /** Throws `device-lost` once the device is gone: nothing it returns can be trusted any more. */
   assertAlive(): void {
-    if (this.#lost !== undefined)
-      throw new MixdqError(
-        "device-lost",
-        `${this.#lost} Create the engine again; if it happens again, use a smaller size.`,
-      );
+    assertAlive(this.device);
   }
 
   get arenas(): readonly GPUBuffer[] {
@@ -63,24 +55,31 @@ export class GpuContext {
 
   /**
    * Makes the arenas at least this large. A grown arena is a new buffer: whoever bound the old one must bind again
-   * (`arenas` then holds other objects).
+   * (`arenas` then holds other objects). Throws `out-of-memory`, with no arenas left: a smaller size begins anew.
    */
   async reserve(bytes: readonly number[]): Promise<void> {
-    const grow = bytes.map((needed, i) => needed > (this.#arenas[i]?.size ?? 0));
-    if (!grow.some(Boolean)) return;
+    const grow = bytes.flatMap((needed, i) => (needed > (this.#arenas[i]?.size ?? 0) ? [i] : []));
+    if (grow.length === 0) return;
     const total = bytes.reduce((sum, n) => sum + n, 0);
-    this.#arenas = await guarded(this.device, `allocating ${(total / 1e6).toFixed(0)} MB for activations`, () =>
-      Array.from({ length: Math.max(bytes.length, this.#arenas.length) }, (_, i) => {
-        const old = this.#arenas[i];
-        if (!grow[i]) return old!;
-        old?.destroy();
-        return this.device.createBuffer({
+    // First freed, then allocated: both at once may be more than there is.
+    for (const i of grow) this.#arenas[i]?.destroy();
+    try {
+      const grown = await allocate(
+        this.device,
+        `allocating ${(total / 1e6).toFixed(0)} MB for activations`,
+        grow.map((i) => ({
           label: `arena ${i}`,
           size: bytes[i]!,
           usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-        });
-      }),
-    );
+        })),
+      );
+      const arenas = [...this.#arenas];
+      for (const [at, i] of grow.entries()) arenas[i] = grown[at]!;
+      this.#arenas = arenas;
+    } catch (error) {
+      this.release();
+      throw error;
+    }
   }
 
   /** Compiles a dispatch's pipeline, or finds it. */
@@ -90,6 +89,8 @@ export class GpuContext {
     if (!pipeline) {
       pipeline = this.#compile(dispatch, key);
       this.#pipelines.set(key, pipeline);
+      // What failed for want of memory may come out the next time.
+      pipeline.catch(() => this.#pipelines.delete(key));
     }
     return pipeline;
   }
@@ -111,8 +112,9 @@ export class GpuContext {
         },
       });
       return { pipeline, layout, bindings, sizes };
-    } catch (error) {
-      this.assertAlive();
+    } catch (thrown) {
+      const error = await failureOn(this.device, thrown);
+      if (error instanceof MixdqError) throw error;
       throw new MixdqError(
         "unsupported",
         `${label}: the GPU driver could not compile this kernel: ${(error as Error).message}. Update the driver, or use ` +

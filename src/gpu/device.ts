@@ -1,4 +1,4 @@
-/** Adapter and device: what is asked for, what is needed at least, and what went wrong in words. */
+/** Adapter and device: what is asked for, and what is needed at least. */
 import { MixdqError } from "../base/errors.ts";
 
 /** The smallest limits the engine runs in: WebGPU's own defaults, which every conforming adapter has. */
@@ -24,6 +24,14 @@ export interface GpuDevice {
   readonly timestamps: boolean;
 }
 
+/**
+ * Chromium gives a page no adapter for about two minutes once its GPU process has crashed twice under it, whatever the
+ * page does; a reload ends that.
+ */
+export const NO_ADAPTER =
+  "WebGPU found no adapter. If pictures were made on this page before, the browser's GPU process has crashed: reload the " +
+  "page. Else check that hardware acceleration is on in the browser's settings and that the GPU driver is current.";
+
 export interface NamedAdapter {
   readonly adapter: GPUAdapter;
   /** vendor, architecture and description, as far as the browser tells. */
@@ -40,11 +48,7 @@ export async function requestAdapter(gpu: GPU | undefined, fallback = false): Pr
     );
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance", forceFallbackAdapter: fallback });
   if (!adapter)
-    throw new MixdqError(
-      "unsupported",
-      "WebGPU found no adapter. Check that hardware acceleration is on in the browser's settings and that the GPU driver " +
-        'is current; or choose the backend "ort-wasm", which needs no GPU.',
-    );
+    throw new MixdqError("unsupported", `${NO_ADAPTER} Or choose the backend "ort-wasm", which needs no GPU.`);
   const { vendor, architecture, device: model, description } = adapter.info;
   const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ") || "unnamed adapter";
   return { adapter, name };
@@ -59,8 +63,8 @@ export function isSoftware(adapter: string): boolean {
 }
 
 /**
- * `shaderF16: false` and `packedDot: false` leave a feature unused (the same results come another way). Throws what `requestAdapter` throws, and
- * `unsupported` where a limit is too small.
+ * `shaderF16: false` and `packedDot: false` leave a feature unused (the same results come another way). Throws what `requestAdapter`
+ * throws, `unsupported` where a limit is too small, and `device-lost` where the adapter has died meanwhile.
  */
 export async function requestDevice(
   gpu: GPU | undefined,
@@ -75,9 +79,17 @@ export async function requestDevice(
   const features = (["shader-f16", "timestamp-query"] as const).filter(
     (feature) => adapter.features.has(feature) && (feature !== "shader-f16" || shaderF16),
   );
-  const device = await adapter.requestDevice({
+  const descriptor = {
     requiredFeatures: [...features],
     requiredLimits: Object.fromEntries(RAISED.map((limit) => [limit, adapter.limits[limit]])),
+  };
+  // It was asked for no more than it has: what fails now is the adapter's process or driver.
+  const device = await adapter.requestDevice(descriptor).catch((cause: Error) => {
+    throw new MixdqError(
+      "device-lost",
+      `The adapter "${name}" gave no device (${cause.message}). Try again; if it happens again, reload the page.`,
+      { cause },
+    );
   });
   return {
     device,
@@ -101,30 +113,4 @@ export function checkLimits(limits: Readonly<Record<keyof typeof NEEDED, number>
           'or the backend "ort-wasm".',
       );
   }
-}
-
-/**
- * Turns what a failed GPU call left behind into one error: a lost device, memory that ran out, or a fault of ours.
- * Runs `work` inside error scopes; validation errors must never pass silently, they make black pictures.
- */
-export async function guarded<T>(device: GPUDevice, what: string, work: () => T | Promise<T>): Promise<T> {
-  device.pushErrorScope("validation");
-  device.pushErrorScope("out-of-memory");
-  let result: T | undefined;
-  let thrown: unknown;
-  try {
-    result = await work();
-  } catch (error) {
-    thrown = error;
-  }
-  const memory = await device.popErrorScope();
-  const validation = await device.popErrorScope();
-  if (memory)
-    throw new MixdqError(
-      "out-of-memory",
-      `${what}: the GPU has not enough memory (${memory.message}). Close other tabs, or use a smaller size or precision.`,
-    );
-  if (validation) throw new MixdqError("unsupported", `${what}: the GPU refused the work: ${validation.message}`);
-  if (thrown !== undefined) throw thrown;
-  return result as T;
 }

@@ -9,7 +9,7 @@ import { ALIGNMENT } from "../plan/memory.ts";
 import { TEXT_INPUT, type Plan } from "../plan/plan.ts";
 import { listenTo, type Cancellation } from "./cancellation.ts";
 import type { GpuContext, Pipeline } from "./context.ts";
-import { guarded } from "./device.ts";
+import { allocate, failureOn, guarded } from "./guard.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
 import { encodeSizes, SIZES_BINDING } from "./shader.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -51,13 +51,19 @@ export class Executor {
   /** Compiles all pipelines in parallel; a run does it too if nobody has. */
   async compile(): Promise<void> {
     this.#pipelines ??= Promise.all(this.plan.dispatches.map((dispatch) => this.#context.pipeline(dispatch)));
-    await this.#pipelines;
+    try {
+      await this.#pipelines;
+    } catch (error) {
+      this.#pipelines = undefined; // the next run tries again
+      throw error;
+    }
   }
 
   /**
    * inputs by name, channels-last, f32 (or u32 for ids) -> outputs by name, channels-last, f32. Where the text is the same
    * array as in the run before, what depends on it alone is not computed again.
-   * Throws `aborted` at once when the signal fires, `device-lost`, `out-of-memory`.
+   * Throws `aborted` at once when the signal fires, `device-lost`, `out-of-memory`; after all but `device-lost` another run
+   * may follow.
    */
   async run(inputs: Inputs, options: RunOptions = {}): Promise<Record<string, Float32Array>> {
     const { signal, onProfile, onTensor, wantsTensor = () => true } = options;
@@ -75,7 +81,7 @@ export class Executor {
       this.#keptFor = text;
       const outputs: Record<string, Float32Array> = {};
       for (const [name, tensor] of Object.entries(this.plan.outputs))
-        outputs[name] = await Promise.race([this.read(tensor), aborted]);
+        outputs[name] = await Promise.race([this.#memory.read(tensor), aborted]);
       return outputs;
     });
   }
@@ -94,16 +100,25 @@ export class Executor {
 
   /** Whatever `work` does on the GPU, once everything is ready for it; what goes wrong there becomes one error. */
   async #work<T>(signal: AbortSignal | undefined, work: (cancellation: Cancellation) => Promise<T>): Promise<T> {
-    await this.#ready();
+    const { device } = this.#context;
     const cancellation = listenTo(signal);
     try {
-      return await guarded(this.#context.device, this.plan.name, () => work(cancellation));
-    } catch (error) {
-      this.#context.assertAlive();
+      await Promise.race([this.compile(), cancellation.aborted]);
+      await this.#ready();
+      return await guarded(device, this.plan.name, () => work(cancellation));
+    } catch (thrown) {
+      const error = await failureOn(device, thrown);
+      if (error instanceof MixdqError && error.code === "out-of-memory") this.#giveBack();
       throw error;
     } finally {
       cancellation.forget();
     }
+  }
+
+  /** All memory that a run takes: what is too large must not stay in the way of something smaller. */
+  #giveBack(): void {
+    this.forget();
+    this.#context.release();
   }
 
   /** The memory just before dispatch `at`: see TensorMemory.save. */
@@ -137,7 +152,7 @@ export class Executor {
       const { dispatch } = encoded;
       for (const name of dispatch.writes) {
         const tensor = dispatch.bindings[name] as Tensor;
-        if (wantsTensor(tensor)) onTensor(dispatch.path, tensor, await this.read(tensor));
+        if (wantsTensor(tensor)) onTensor(dispatch.path, tensor, await this.#memory.read(tensor));
       }
     }
   }
@@ -149,20 +164,22 @@ export class Executor {
     const { arenas } = this.#context;
     const pipelines = await this.#pipelines!;
     if (this.#boundTo === arenas) return;
+    this.#sizes ??= await this.#allocateSizes();
+    const sizes = this.#sizes;
     this.#encoded = await guarded(device, `${this.plan.name}: binding`, () => {
-      this.#sizes ??= this.#uploadSizes(pipelines);
+      device.queue.writeBuffer(sizes, 0, this.#encodeSizes(pipelines));
       return this.plan.dispatches.map((dispatch, i) => {
-        const { pipeline, layout, bindings, sizes } = pipelines[i]!;
+        const { pipeline, layout, bindings, sizes: own } = pipelines[i]!;
         const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
           const bound = dispatch.bindings[name];
           if (!bound)
             throw new Error(`${dispatch.path}: ${dispatch.shader} wants "${name}", the kernel does not bind it`);
           return { binding, resource: "key" in bound ? this.#weights.binding(bound) : this.#memory.place(bound) };
         });
-        if (sizes.length > 0)
+        if (own.length > 0)
           entries.push({
             binding: SIZES_BINDING,
-            resource: { buffer: this.#sizes!, offset: i * ALIGNMENT, size: ALIGNMENT },
+            resource: { buffer: sizes, offset: i * ALIGNMENT, size: ALIGNMENT },
           });
         return { dispatch, pipeline, bindGroup: device.createBindGroup({ label: dispatch.path, layout, entries }) };
       });
@@ -170,20 +187,23 @@ export class Executor {
     this.#boundTo = arenas;
   }
 
-  /** The sizes of all dispatches in one uniform buffer, for pipelines that have them there. */
-  #uploadSizes(pipelines: readonly Pipeline[]): GPUBuffer {
+  /** Room for the sizes of all dispatches in one uniform buffer. */
+  async #allocateSizes(): Promise<GPUBuffer> {
+    const label = `${this.plan.name} sizes`;
+    const size = ALIGNMENT * this.plan.dispatches.length;
+    const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+    const [buffer] = await allocate(this.#context.device, label, [{ label, size, usage }]);
+    return buffer!;
+  }
+
+  /** What is in it, for pipelines that have their sizes there. */
+  #encodeSizes(pipelines: readonly Pipeline[]): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
     pipelines.forEach(({ sizes }, i) => {
       const { constants, numbers } = this.plan.dispatches[i]!;
       bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...numbers })), i * ALIGNMENT);
     });
-    const buffer = this.#context.device.createBuffer({
-      label: `${this.plan.name} sizes`,
-      size: bytes.length,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
-    this.#context.device.queue.writeBuffer(buffer, 0, bytes);
-    return buffer;
+    return bytes;
   }
 
   /** Inputs by name, as `run` takes them, for parts of a run that are to follow. */
@@ -206,7 +226,7 @@ export class Executor {
 
   /** A tensor that is in memory now, channels-last, without padding. */
   read(tensor: Tensor): Promise<Float32Array> {
-    return this.#memory.read(tensor);
+    return guarded(this.#context.device, `${this.plan.name}: reading ${tensor.name}`, () => this.#memory.read(tensor));
   }
 
   /** Bytes of the memory that is this executor's own. */

@@ -31,15 +31,21 @@ export class Profiler {
   }
 
   async #byTimestamps(encoded: readonly Encoded[]): Promise<number[]> {
-    const { device } = this.#context;
     const times: number[] = [];
     // A query set holds at most 4096 queries: two per dispatch.
     for (let first = 0; first < encoded.length; first += 2048) {
-      const part = encoded.slice(first, first + 2048);
-      const querySet = device.createQuerySet({ type: "timestamp", count: 2 * part.length });
-      const size = 16 * part.length;
-      const resolved = device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
-      const staging = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+      times.push(...(await this.#timed(encoded.slice(first, first + 2048))));
+    }
+    return times;
+  }
+
+  async #timed(part: readonly Encoded[]): Promise<number[]> {
+    const { device } = this.#context;
+    const querySet = device.createQuerySet({ type: "timestamp", count: 2 * part.length });
+    const size = 16 * part.length;
+    const resolved = device.createBuffer({ size, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+    const staging = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    try {
       const commands = device.createCommandEncoder();
       part.forEach((encoded, i) => {
         const pass = commands.beginComputePass({
@@ -54,10 +60,10 @@ export class Profiler {
       device.queue.submit([commands.finish()]);
       await staging.mapAsync(GPUMapMode.READ);
       const stamps = new BigInt64Array(staging.getMappedRange());
-      for (let i = 0; i < part.length; i++) times.push(Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6);
+      return part.map((_, i) => Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6);
+    } finally {
       for (const thing of [querySet, resolved, staging]) thing.destroy();
     }
-    return times;
   }
 
   async #byClock(encoded: readonly Encoded[], aborted: Promise<never>): Promise<number[]> {

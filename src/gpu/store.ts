@@ -5,7 +5,7 @@ import { packSource, type Rows, type Run } from "../kernels/weights.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";
 import type { QuantizedMatrix } from "../quant/weights.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
-import { guarded } from "./device.ts";
+import { allocate, assertAlive, scoped, unlessLost } from "./guard.ts";
 
 /** Within WebGPU's default binding limit of 128 MiB, so that any weight of any buffer can be bound. */
 const BUFFER_BYTES = 120 * 2 ** 20;
@@ -19,6 +19,12 @@ interface Place {
   readonly size: number;
 }
 
+/** Weights that share a buffer, and where in it. */
+interface Group {
+  readonly members: { weight: PackedWeight; offset: number }[];
+  size: number;
+}
+
 interface Target {
   readonly weight: PackedWeight;
   readonly index: number;
@@ -29,51 +35,47 @@ export class WeightStore {
   readonly #device: GPUDevice;
   readonly #where: string;
   readonly #places = new Map<string, Place>();
-  readonly #buffers: GPUBuffer[] = [];
+  readonly #buffers: readonly GPUBuffer[];
   readonly #targets = new Map<string, Target[]>();
   /** Checkpoint names (aliases too) -> the weight's own name. */
   readonly #names = new Map<string, string>();
   readonly #awaited = new Set<string>();
   #staged = 0;
+  /** Whether the uploads since the last wait were taken. */
+  #checks: Promise<void>[] = [];
 
-  /** `where` is the component, for messages. Throws `out-of-memory`. */
+  /** `where` is the component, for messages. Throws `out-of-memory`, and holds nothing then. */
   static async create(device: GPUDevice, where: string, weights: readonly PackedWeight[]): Promise<WeightStore> {
-    return guarded(device, `${where}: allocating weights`, () => new WeightStore(device, where, weights));
-  }
-
-  private constructor(device: GPUDevice, where: string, weights: readonly PackedWeight[]) {
-    this.#device = device;
-    this.#where = where;
-    let bytes = 0;
-    let group: { weight: PackedWeight; offset: number }[] = [];
-    let size = 0;
-    const flush = (): void => {
-      if (group.length === 0) return;
-      const buffer = device.createBuffer({
-        label: `${where} weights ${this.#buffers.length}`,
+    const groups = groupsOf(weights);
+    const buffers = await allocate(
+      device,
+      `${where}: allocating weights`,
+      groups.map(({ size }, i) => ({
+        label: `${where} weights ${i}`,
         size,
         usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
-      });
-      this.#buffers.push(buffer);
-      bytes += size;
-      for (const { weight, offset } of group) this.#places.set(weight.key, { buffer, offset, size: weight.bytes });
-      group = [];
-      size = 0;
-    };
-    for (const weight of weights) {
-      if (size + weight.bytes > BUFFER_BYTES) flush();
-      group.push({ weight, offset: size });
-      size = Math.ceil((size + weight.bytes) / ALIGNMENT) * ALIGNMENT;
-      weight.sources.forEach((source, index) => {
-        const targets = this.#targets.get(source.name) ?? [];
-        targets.push({ weight, index });
-        this.#targets.set(source.name, targets);
-        this.#awaited.add(source.name);
-        for (const name of [source.name, ...(source.aliases ?? [])]) this.#names.set(name, source.name);
-      });
+      })),
+    );
+    return new WeightStore(device, where, groups, buffers);
+  }
+
+  private constructor(device: GPUDevice, where: string, groups: readonly Group[], buffers: readonly GPUBuffer[]) {
+    this.#device = device;
+    this.#where = where;
+    this.#buffers = buffers;
+    this.bytes = groups.reduce((sum, { size }) => sum + size, 0);
+    for (const [i, { members }] of groups.entries()) {
+      for (const { weight, offset } of members) {
+        this.#places.set(weight.key, { buffer: buffers[i]!, offset, size: weight.bytes });
+        weight.sources.forEach((source, index) => {
+          const targets = this.#targets.get(source.name) ?? [];
+          targets.push({ weight, index });
+          this.#targets.set(source.name, targets);
+          this.#awaited.add(source.name);
+          for (const name of [source.name, ...(source.aliases ?? [])]) this.#names.set(name, source.name);
+        });
+      }
     }
-    flush();
-    this.bytes = bytes;
   }
 
   /** Whether a checkpoint tensor of this name is used. */
@@ -138,19 +140,31 @@ export class WeightStore {
     await this.#drain();
   }
 
-  async #drain(): Promise<void> {
-    if (this.#staged < STAGED_BYTES) return;
+  async #drain(limit = STAGED_BYTES): Promise<void> {
+    assertAlive(this.#device);
+    if (this.#staged < limit) return;
     this.#staged = 0;
-    await this.#device.queue.onSubmittedWorkDone();
+    const checks = this.#checks;
+    this.#checks = [];
+    await Promise.all(checks);
+    await unlessLost(this.#device, this.#device.queue.onSubmittedWorkDone());
   }
 
   #upload(weight: PackedWeight, runs: Iterable<Run>): void {
     const { buffer, offset } = this.#places.get(weight.key)!;
     const width = weight.dtype === "f16" ? 2 : 4;
-    for (const run of runs) {
-      this.#device.queue.writeBuffer(buffer, offset + run.offset * width, run.values as Float32Array<ArrayBuffer>);
-      this.#staged += run.values.byteLength;
-    }
+    const { checked } = scoped(this.#device, `${this.#where} ${weight.key}: uploading`, () => {
+      for (const run of runs) {
+        this.#device.queue.writeBuffer(buffer, offset + run.offset * width, run.values as Float32Array<ArrayBuffer>);
+        this.#staged += run.values.byteLength;
+      }
+    });
+    this.#checks.push(checked);
+  }
+
+  /** Waits for the last uploads. Throws `out-of-memory`, `device-lost`. */
+  async settle(): Promise<void> {
+    await this.#drain(0);
   }
 
   /** Throws `invalid-model` when tensors that the config asks for never came. */
@@ -173,6 +187,18 @@ export class WeightStore {
   destroy(): void {
     for (const buffer of this.#buffers) buffer.destroy();
   }
+}
+
+/** Places for all weights, in buffers of at most BUFFER_BYTES where a weight alone is not larger. */
+function groupsOf(weights: readonly PackedWeight[]): Group[] {
+  const groups: Group[] = [];
+  for (const weight of weights) {
+    let group = groups.at(-1);
+    if (!group || group.size + weight.bytes > BUFFER_BYTES) groups.push((group = { members: [], size: 0 }));
+    group.members.push({ weight, offset: group.size });
+    group.size = Math.ceil((group.size + weight.bytes) / ALIGNMENT) * ALIGNMENT;
+  }
+  return groups;
 }
 
 /** Equal, but for ones at the end: a 1x1 convolution's weight is as good as a linear layer's. */

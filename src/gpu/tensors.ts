@@ -6,7 +6,7 @@ import type { Tensor } from "../graph/ops.ts";
 import { KEPT } from "../plan/memory.ts";
 import { tensorBytes, type Plan } from "../plan/plan.ts";
 import type { GpuContext } from "./context.ts";
-import { guarded } from "./device.ts";
+import { allocate } from "./guard.ts";
 import { aliveAt, type Piece, type Snapshot } from "./snapshot.ts";
 import { decodeValues, encodeValues } from "./values.ts";
 
@@ -28,11 +28,11 @@ export class TensorMemory {
       this.#kept ??= await this.#allocate(`${name}, kept`, memory.keptBytes, GPUBufferUsage.STORAGE);
   }
 
-  #allocate(label: string, size: number, usage = 0): Promise<GPUBuffer> {
-    const { device } = this.#context;
-    return guarded(device, `${label}: ${(size / 1e6).toFixed(1)} MB`, () =>
-      device.createBuffer({ label, size, usage: usage | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST }),
-    );
+  async #allocate(label: string, size: number, usage = 0): Promise<GPUBuffer> {
+    const all = usage | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const what = `${label}: ${(size / 1e6).toFixed(1)} MB`;
+    const [buffer] = await allocate(this.#context.device, what, [{ label, size, usage: all }]);
+    return buffer!;
   }
 
   /** Bytes of the buffer that is the plan's own. */
@@ -61,7 +61,7 @@ export class TensorMemory {
     this.#context.device.queue.writeBuffer(buffer, offset, encodeValues(values, tensor));
   }
 
-  /** A tensor that is in memory now, channels-last, without padding. */
+  /** A tensor that is in memory now, channels-last, without padding. To be called within `guarded`. */
   async read(tensor: Tensor): Promise<Float32Array> {
     const { device } = this.#context;
     const { buffer, offset } = this.place(tensor);

@@ -1,4 +1,5 @@
 /** Loads a model onto a runtime: the components' weights stream in one after the other while pipelines compile. */
+import { throwIfAborted } from "../base/errors.ts";
 import { LoadProgressSum } from "./progress.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { MixdqConfig } from "../quant/config.ts";
@@ -56,6 +57,7 @@ export async function loadModel(
       const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
       networks.push(await runtime.load({ ...component, weights: weights[i]!, bos, signal, onBytes }));
     }
+    throwIfAborted(signal); // between the last byte and here
   } catch (error) {
     for (const network of networks) await network.dispose();
     throw error;

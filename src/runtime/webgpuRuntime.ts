@@ -1,7 +1,9 @@
 /** Loads components onto a GPU, for our own kernels. */
 import { debug } from "../base/debug.ts";
+import { listenTo } from "../gpu/cancellation.ts";
 import { GpuContext } from "../gpu/context.ts";
 import { requestDevice } from "../gpu/device.ts";
+import { failureOn } from "../gpu/guard.ts";
 import { chooseKernels } from "../gpu/tuner.ts";
 import { browserStore } from "../gpu/choiceStore.ts";
 import { FAMILIES } from "../kernels/kernel.ts";
@@ -22,7 +24,12 @@ export class WebGpuRuntime implements Runtime {
     share = true,
   }: RuntimeOptions): Promise<WebGpuRuntime> {
     const device = await requestDevice(gpu, { shaderF16 });
-    return new WebGpuRuntime(new GpuContext(device, kernels ?? (await chooseKernels(device, choices))), share);
+    try {
+      return new WebGpuRuntime(new GpuContext(device, kernels ?? (await chooseKernels(device, choices))), share);
+    } catch (error) {
+      device.device.destroy();
+      throw error;
+    }
   }
 
   constructor(context: GpuContext, share: boolean) {
@@ -60,8 +67,7 @@ export class WebGpuRuntime implements Runtime {
       // A checkpoint that mixes formats: once more, in the one that holds them all.
       return network ?? (await this.#fill(options, "f32", undefined, streamWeights(options, graphs)))!;
     } catch (error) {
-      this.#context.assertAlive();
-      throw error;
+      throw await failureOn(this.#context.device, error);
     } finally {
       await tensors.return();
     }
@@ -69,13 +75,14 @@ export class WebGpuRuntime implements Runtime {
 
   /** undefined where `weightType` cannot hold the weights exactly although they shall be exact. */
   async #fill(
-    { component, graphs, storage }: LoadOptions,
+    { component, graphs, storage, signal }: LoadOptions,
     weightType: "f32" | "f16",
     firstTensor: IteratorResult<LoadedTensor | LoadedWords, void> | undefined,
     tensors: AsyncGenerator<LoadedTensor | LoadedWords, void, undefined>,
   ): Promise<WebGpuNetwork | undefined> {
     const network = await WebGpuNetwork.create(this.#context, { component, graphs, weightType, share: this.#share });
     const { store } = network;
+    const cancellation = listenTo(signal);
     try {
       const compiled = network.executor(graphs[0]!).compile();
       compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
@@ -91,12 +98,15 @@ export class WebGpuRuntime implements Runtime {
         }
         await store.accept(name, shape, values, rows);
       }
+      await store.settle();
       store.assertComplete();
-      await compiled;
+      await Promise.race([compiled, cancellation.aborted]);
       return network;
     } catch (error) {
       await network.dispose();
       throw error;
+    } finally {
+      cancellation.forget();
     }
   }
 

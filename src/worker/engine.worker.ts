@@ -2,8 +2,8 @@
  * The far side of the thread boundary: the pipeline, behind the protocol. It keeps no queue of its own (queue.ts on
  * the near side sends one job at a time); what it adds is cancellation by message, because an AbortSignal cannot cross.
  */
-import { expose, transfer } from "comlink";
-import { MixdqError } from "../base/errors.ts";
+import { expose, type ProxyMethods, releaseProxy, transfer } from "comlink";
+import { asMixdqError, MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
 import { httpFiles } from "../weights/http.ts";
 import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
@@ -11,7 +11,8 @@ import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 const jobs = new Map<number, AbortController>();
 let pipeline: Pipeline | undefined;
 
-async function run<T>(job: number, work: (signal: AbortSignal) => Promise<T>): Promise<Outcome<T>> {
+/** `callback` is Comlink's, with a port of its own, which would else stay open until some garbage collection. */
+async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal) => Promise<T>): Promise<Outcome<T>> {
   const controller = new AbortController();
   jobs.set(job, controller);
   try {
@@ -19,23 +20,24 @@ async function run<T>(job: number, work: (signal: AbortSignal) => Promise<T>): P
   } catch (error) {
     // A fetch that is aborted throws the browser's own AbortError: what the caller asked for decides the code.
     if (controller.signal.aborted) return { ok: false, code: "aborted", message: "The run was cancelled." };
-    if (error instanceof MixdqError) return { ok: false, code: error.code, message: error.message };
-    console.error(error);
-    return { ok: false, code: "invalid-output", message: `The engine stopped unexpectedly: ${String(error)}` };
+    if (!(error instanceof MixdqError)) console.error(error);
+    const { code, message } = asMixdqError(error);
+    return { ok: false, code, message };
   } finally {
     jobs.delete(job);
+    (callback as ProxyMethods)[releaseProxy]();
   }
 }
 
 const worker: EngineWorker = {
   load: (job, { model, ...options }, onProgress) =>
-    run(job, async (signal) => {
+    run(job, onProgress, async (signal) => {
       pipeline = await loadPipeline({ ...options, files: httpFiles(model, options), onProgress, signal });
       return pipeline.info;
     }),
 
   generate: (job, request, onStep) =>
-    run(job, async (signal) => {
+    run(job, onStep, async (signal) => {
       if (!pipeline) throw new MixdqError("invalid-input", "generate was called before the model was loaded.");
       return await pipeline.generate(request, { signal, onStep });
     }).then((outcome) => (outcome.ok ? transfer(outcome, [outcome.value.data.buffer]) : outcome)),
@@ -47,6 +49,15 @@ const worker: EngineWorker = {
     await pipeline?.dispose();
     pipeline = undefined;
   },
+
+  holdLock: (name) =>
+    new Promise((held, refused) => {
+      const hold = (): Promise<never> => {
+        held();
+        return new Promise(() => {});
+      };
+      navigator.locks.request(name, hold).catch(refused);
+    }),
 };
 
 expose(worker);

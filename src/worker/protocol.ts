@@ -49,4 +49,6 @@ export interface EngineWorker {
   /** Stops a load or a generate; it then ends with `aborted`. Unknown numbers are jobs that have just ended. */
   cancel(job: number): void;
   dispose(): Promise<void>;
+  /** Takes a Web Lock for as long as the worker lives; resolves when it is held. */
+  holdLock(name: string): Promise<void>;
 }

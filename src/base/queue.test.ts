@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { MixdqError } from "../base/errors.ts";
-import { Queue } from "./queue.ts";
+import { MixdqError, throwIfAborted } from "./errors.ts";
+import { Queue, soonAfterAbort } from "./queue.ts";
 
 const aborted = () => Promise.reject(new MixdqError("aborted", "The run was cancelled."));
 
@@ -49,4 +49,52 @@ test("a signal that has already fired starts nothing", async () => {
   const job = new Queue().run(async () => (started = true), AbortSignal.abort());
   await expect(job).rejects.toMatchObject({ code: "aborted" });
   expect(started).toBe(false);
+});
+
+test("abort and the next job in the same tick: never busy, in whatever state the job is that it replaces", async () => {
+  const queue = new Queue();
+  const log: string[] = [];
+  const job = (name: string, signal?: AbortSignal): Promise<string> =>
+    queue.run(async () => {
+      log.push(name);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      throwIfAborted(signal);
+      return name;
+    }, signal);
+  const cancelled: Promise<string>[] = [];
+  for (let i = 0; i < 6; i++) {
+    const controller = new AbortController();
+    const running = job(`${i}`, controller.signal);
+    running.catch(() => {});
+    cancelled.push(running);
+    if (i % 2 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    controller.abort();
+  }
+  await expect(job("last")).resolves.toBe("last");
+  for (const each of cancelled) await expect(each).rejects.toMatchObject({ code: "aborted" });
+  expect(log).toContain("0");
+  expect(log.at(-1)).toBe("last");
+});
+
+test("one that is aborted while it waits for its turn settles at once, and never begins", async () => {
+  const queue = new Queue();
+  const [first, second] = [new AbortController(), new AbortController()];
+  let end = (): void => {};
+  queue.run(() => new Promise<void>((resolve) => (end = resolve)), first.signal).catch(() => {});
+  await Promise.resolve();
+  first.abort();
+  let hasBegun = false;
+  const waiting = queue.run(async () => (hasBegun = true), second.signal);
+  second.abort();
+  await expect(waiting).rejects.toMatchObject({ code: "aborted" });
+  end();
+  await queue.run(async () => {});
+  expect(hasBegun).toBe(false);
+});
+
+test("a result that arrives after the abort is not given out", async () => {
+  const controller = new AbortController();
+  const late = soonAfterAbort(Promise.resolve("late"), controller.signal);
+  controller.abort();
+  await expect(late).rejects.toMatchObject({ code: "aborted" });
 });
