@@ -93,8 +93,8 @@ class Requests {
     const own = new AbortController();
     this.#waiting?.abort();
     this.#waiting = own;
-    // One that should have been there by now is not soon there.
-    if (this.#running && !(now < this.#running.end && this.#running.end - now <= SOON_MS)) this.#running.own.abort();
+    // One that is a little late is still expected; one that is very late is not.
+    if (this.#running && Math.abs(this.#running.end - now) > SOON_MS) this.#running.own.abort();
     const signal = options.signal ? AbortSignal.any([options.signal, own.signal]) : own.signal;
     const onBegin = (): void => {
       if (this.#waiting === own) this.#waiting = undefined;

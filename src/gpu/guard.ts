@@ -24,7 +24,7 @@ function lifeOf(device: GPUDevice): Life {
   void device.lost.then(({ reason, message }) => {
     life.lost = new MixdqError(
       "device-lost",
-      `The GPU device was lost (${reason}): ${message || "no reason given"}. Create the engine again; if it happens again, ` +
+      `The GPU device was lost (${reason}): ${oneLine(message).replace(/\.$/, "") || "no reason given"}. Create the engine again; if it happens again, ` +
         "use a smaller size, or reload the page.",
     );
     for (const listener of [...life.listeners]) listener(life.lost);

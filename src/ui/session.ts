@@ -42,11 +42,12 @@ export class Session {
       return await this.#picture(settings, hooks, companion);
     } catch (error) {
       if (!(error instanceof MixdqError)) throw error;
-      // A lost device never comes back: the next picture starts with a new engine.
       if (error.code !== "device-lost" && error.code !== "out-of-memory") throw error;
       const hadCompany = [...this.#loaded.keys()].some((key) => key !== keyOf(settings));
+      // An engine that found no memory makes a smaller picture; a lost one makes none.
+      if (error.code === "out-of-memory" && !hadCompany) throw error;
       await this.dispose();
-      if (error.code === "device-lost" || !hadCompany) throw error;
+      if (error.code === "device-lost") throw error;
       this.#oneAtATime = true;
       return this.#picture(settings, hooks);
     }
