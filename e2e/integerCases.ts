@@ -203,6 +203,27 @@ export const OTHERS: readonly IntegerCase[] = [
       g.linear("fc", g.input("x", [1, 2, 9, 64]), 32),
     ),
   },
+  {
+    name: "a sliced geglu 1x1x9x1280 -> 40",
+    graph: build("geglu", { fc: layer(4) }, (g) =>
+      g.linear("fc", g.input("x", [1, 1, 9, 1280]), 80, { activation: "geglu" }),
+    ),
+  },
+  {
+    name: "a sliced conv 1x5x4x132 + skip 68 -> 24 with zero points between codes",
+    graph: build(
+      "conv",
+      { conv: layer(3) },
+      (g) =>
+        g.conv2d("conv", g.input("x", [1, 5, 4, 132]), 24, {
+          skip: g.input("x2", [1, 5, 4, 68]),
+          rowBias: g.input("t", [1, 1, 1, 24]),
+          residual: g.input("r", [1, 5, 4, 24]),
+          activation: "silu",
+        }),
+      { symmetric: false, range: "mse", group: null },
+    ),
+  },
   exact("random", 8, { m: 77, k: 640, n: 36, zeroPoint: 131 }),
   exact("random", 4, { m: 33, k: 1280, n: 64, zeroPoint: 0 }),
   exact("random", 2, { m: 1, k: 320, n: 128, zeroPoint: 255 }),

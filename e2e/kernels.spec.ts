@@ -6,7 +6,7 @@ import { requestDevice } from "../src/gpu/device.ts";
 import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { testAdapters } from "./adapters.ts";
 import { CASES } from "./cases.ts";
-import { makeData, runOnDevice, runTwin, worstError } from "./twin.ts";
+import { makeData, runOnDevice, runTwin, shortGrids, worstError } from "./twin.ts";
 
 /**
  * f32: dot products of up to 640 terms in another order, and erf to 1.5e-7.
@@ -50,12 +50,15 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
       afterAll(() => context.destroy());
 
       const cases = CASES.filter(({ isHeavy }) => !isHeavy || dtype === "f32");
-      test.each(cases)("$name equals its twin", async ({ build, magnitude }) => {
+      test.each(cases)("$name equals its twin, and itself with its grids folded", async ({ build, magnitude }) => {
         const graph = build(dtype, stream);
         const data = makeData(graph, 7, dtype, magnitude);
         const { y } = await runOnDevice(context, graph, data, dtype);
         const { error, text } = worstError(y!, runTwin(graph, data)["y"]!);
         expect(error, text).toBeLessThanOrEqual(TOLERANCE[dtype]);
+
+        const short = shortGrids(context, graph, dtype);
+        if (short) expect((await runOnDevice(context, graph, data, dtype, short))["y"]).toEqual(y);
       });
     },
   );

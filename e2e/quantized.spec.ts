@@ -9,6 +9,7 @@ import { requestNodeGpu } from "../src/node/adapter.ts";
 import { diskFiles } from "../src/node/diskFiles.ts";
 import { firstTokens, readUNet, unetInputs } from "../src/cli/unet.ts";
 import { buildUNet } from "../src/diffusion/unet.ts";
+import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { createRuntime } from "../src/runtime/backend.ts";
 import { parseMixdqConfig } from "../src/quant/config.ts";
 import { quantizedStorage, type Runtime } from "../src/runtime/network.ts";
@@ -24,6 +25,9 @@ const CASES = readdirSync(path.join(GOLDEN, "quantized"))
   .filter((name) => name.endsWith(".json"))
   .map((name) => path.basename(name, ".json"));
 
+/** The tiled form is some 80 pipelines: four minutes of a core. */
+const PATIENCE_MS = 1_800_000;
+
 /**
  * Relative L2. Integer weights over float inputs: sums in another order. Over integer inputs the sums are exact, but a float
  * between two layers may fall to the other side of the edge between two codes, and one code is 1/255 of a range.
@@ -32,17 +36,27 @@ const TOLERANCE = { floats: 1e-4, codes: 2e-2 };
 
 const read = (file: string) => parseSafetensors(readFileSync(file), file);
 
+/** One case in the form that a GPU gets; SwiftShader compiles that in half the time that lavapipe takes. */
+const FORMS = [
+  { on: "lavapipe", kernels: SIMPLE, precisions: ["fp32", "w8a8"], cases: CASES },
+  { on: "swiftshader", kernels: SIMPLE, precisions: ["fp32", "w8a8"], cases: CASES },
+  { on: "swiftshader", kernels: TILED, precisions: ["w8a8"], cases: ["w4a8"] },
+] as const;
+
 describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) => {
   // A machine without this adapter (the title says why); CI requires lavapipe, so that none is lost there unseen.
   if (isMissing) return void test.skip("every quantized case", () => {});
-  let runtime: Runtime;
-  beforeAll(async () => {
-    runtime = await createRuntime({ backend: "webgpu", gpu: await requestNodeGpu(adapter) });
-  });
-  afterAll(() => runtime.dispose());
+  const forms = FORMS.filter(({ on }) => on === adapter).flatMap(({ kernels, precisions, cases }) =>
+    precisions.map((precision) => ({ form: kernels.int8, kernels, precision, cases })),
+  );
+  describe.each(forms)("$form kernels in $precision", ({ kernels, precision, cases }) => {
+    let runtime: Runtime;
+    beforeAll(async () => {
+      runtime = await createRuntime({ backend: "webgpu", gpu: await requestNodeGpu(adapter), kernels });
+    });
+    afterAll(() => runtime.dispose());
 
-  describe.each(["fp32", "w8a8"] as const)("in %s", (precision) => {
-    test.each(CASES)("%s", async (name) => {
+    test.each(cases)("%s", { timeout: PATIENCE_MS }, async (name) => {
       const file = path.join(GOLDEN, "quantized", `${name}.json`);
       const quantization = parseMixdqConfig(readFileSync(file, "utf8"), file);
       const folder = path.join(GOLDEN, quantization.model);

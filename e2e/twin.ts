@@ -1,5 +1,6 @@
 /** Seeded data for a graph, the graph on a device, and the comparison with its twins. */
 import { runReference } from "../src/kernels/index.ts";
+import type { DeviceCaps } from "../src/kernels/kernel.ts";
 import { elementCount, type Graph, type Weight } from "../src/graph/ops.ts";
 import type { GpuContext } from "../src/gpu/context.ts";
 import { Executor, type Inputs } from "../src/gpu/executor.ts";
@@ -49,14 +50,15 @@ export function makeData(graph: Graph, seed: number, dtype: "f32" | "f16", magni
   return { inputs, weights };
 }
 
-/** The graph through the kernels. */
+/** The graph through the kernels; `caps` makes its plan as if for another device. */
 export async function runOnDevice(
   context: GpuContext,
   graph: Graph,
   { inputs, weights }: GraphData,
   weightType: "f32" | "f16",
+  caps = context.caps,
 ): Promise<Record<string, Float32Array>> {
-  const plan = makePlan(graph, { caps: context.caps, limits: context.limits, weightType });
+  const plan = makePlan(graph, { caps, limits: context.limits, weightType });
   const store = await WeightStore.create(context.device, graph.name, plan.weights);
   try {
     for (const { name, shape } of graph.weights)
@@ -66,6 +68,16 @@ export async function runOnDevice(
   } finally {
     store.destroy();
   }
+}
+
+/**
+ * A device whose grids are so short that those of this graph have to be folded; undefined where each kernel has one
+ * workgroup. The pipelines are the same: folding only changes how many workgroups there are, and in which rows.
+ */
+export function shortGrids(context: GpuContext, graph: Graph, weightType: "f32" | "f16"): DeviceCaps | undefined {
+  const { caps, limits } = context;
+  const most = Math.max(...makePlan(graph, { caps, limits, weightType }).dispatches.map(({ workgroups: [x] }) => x));
+  return most > 1 ? { ...caps, maxWorkgroupsPerDimension: Math.ceil(Math.sqrt(most)) } : undefined;
 }
 
 /** The graph through its twins. */

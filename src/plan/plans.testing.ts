@@ -10,11 +10,12 @@ import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { readModel } from "../model/description.ts";
 import { ModelGraphs } from "../model/graphs.ts";
 import { describeSdxlTurbo } from "../model/known/sdxlTurbo.ts";
-import { configOfModel } from "../model/quantization.ts";
+import { chooseQuantization } from "../model/quantization.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { WeightBits, WeightQuant } from "../quant/formats.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
+import { openPack } from "../weights/pack.ts";
 
 /** What a large GPU is asked with: the tiled kernels with sizes compiled in; `direct` is what software adapters get. */
 export const GPU_CAPS: DeviceCaps = {
@@ -25,13 +26,17 @@ export const GPU_CAPS: DeviceCaps = {
 };
 export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, ...SIMPLE, sizes: "constants" };
 
-/** A folder's graphs at its default size; `config` is the name of a file in it, default the one of the precision. */
-export async function graphsOfModel(folder: string, precision: Precision, config?: string): Promise<Graph[]> {
-  const files = await diskFiles(folder);
-  const quantization = config
-    ? parseMixdqConfig((await files.text(config))!, config)
-    : await configOfModel(files, precision);
-  const components = new ModelGraphs(await readModel(files), precision, quantization).components();
+/**
+ * The graphs of a folder or a pack at its default size, as loading them plans; `config` is the name of a configuration in
+ * the folder, default the precision's own.
+ */
+export async function graphsOfModel(folder: string, asked: Precision, config?: string): Promise<Graph[]> {
+  const onDisk = await diskFiles(folder);
+  const pack = await openPack(onDisk);
+  const files = pack?.files ?? onDisk;
+  const named = config === undefined ? undefined : parseMixdqConfig((await files.text(config))!, config);
+  const { precision, config: chosen } = await chooseQuantization(files, pack, { precision: asked, config: named });
+  const components = new ModelGraphs(await readModel(files), precision, chosen).components();
   return components.flatMap(({ graphs }) => graphs.map(({ build }) => build()));
 }
 
