@@ -23,7 +23,7 @@ import type { Executor, Inputs } from "../src/gpu/executor.ts";
 import { aliveAt } from "../src/gpu/snapshot.ts";
 import type { Graph, Tensor } from "../src/graph/ops.ts";
 import type { Picture } from "../src/mixdq/quality/picture.ts";
-import { roundMatrix, roundToRange, type Minifloat } from "../src/quant/minifloat.ts";
+import { roundMatrix, roundToRange, type Minifloat } from "./minifloat/minifloat.ts";
 import { sitesOf } from "../src/mixdq/sensitivity/sites.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import type { ComponentWeights } from "../src/weights/folder.ts";
