@@ -78,11 +78,6 @@ export class WeightStore {
     }
   }
 
-  /** Whether a checkpoint tensor of this name is used. */
-  wants(name: string): boolean {
-    return this.#names.has(name);
-  }
-
   /**
    * Uploads one checkpoint tensor. `values` gives it as f32, or as f16 bits, in the checkpoint's order; or, of a tensor
    * that comes in parts, `rows` of it. Parts come in order, the last one completes the tensor.
