@@ -23,7 +23,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   gpu: ["plan", "kernels", "graph", "quant"],
   "mixdq/report": ["mixdq/allocation", "mixdq/quality"],
   api: ["gpu", "weights"],
-  runtime: ["gpu", "plan", "ort", "kernels", "weights", "graph"],
+  runtime: ["gpu", "plan", "ort", "kernels", "weights", "graph", "quant"],
   model: ["runtime", "gpu", "plan", "kernels", "text", "diffusion", "weights", "graph", "quant"],
   "mixdq/pack": ["model", "runtime", "kernels", "weights", "quant"],
   "mixdq/sensitivity": [
