@@ -1,10 +1,9 @@
 /** What the twins of matrix products multiply, floats or integers alike. */
-import type { QuantizedMatrix } from "../quant/matrix.ts";
-import { segmentEnd } from "../quant/matrix.ts";
+import { segmentEnd, type QuantizedMatrix } from "../quant/matrix.ts";
 import type { Quantization } from "./kernel.ts";
 import { segmentActivations } from "./words.ts";
 
-/** sum over segments of scale * sum of (x - zero) * weights, in plain numbers. */
+/** sum over segments of scale * sum of (x - zero) * weights, in f64. */
 export interface Factors {
   /** [N, C * taps]: integers less their zero point, or the weights as they are. */
   readonly weights: ArrayLike<number>;

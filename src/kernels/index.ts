@@ -26,7 +26,7 @@ export function dispatchesOf(op: Op, context: KernelContext): Dispatch[] {
   return (KERNELS[op.kind] as Kernel<Op>).dispatches(op, context);
 }
 
-/** What an op must give: numbers, or the stored codes of an i8 result. */
+/** What an op must give: floats, or the stored codes of an i8 result. */
 export function referenceOf(op: Op, inputs: TwinInputs): Float32Array {
   const values = (KERNELS[op.kind] as Kernel<Op>).reference(op, inputs);
   const { codes } = op.y;

@@ -48,7 +48,7 @@ export type WeightLayout =
   | { readonly kind: "vector"; readonly length: number; readonly gated: boolean }
   /** Integer weights, packed as quant/codes.ts describes. */
   | { readonly kind: "codes"; readonly gated: boolean; readonly codes: CodeLayout }
-  /** What turns integer sums (4 words) or codes (2 words) back into numbers: [segment][row], rows padded to fours. */
+  /** What turns integer sums (4 words) or codes (2 words) back into floats: [segment][row], rows padded to fours. */
   | {
       readonly kind: "parameters";
       readonly gated: boolean;
