@@ -17,10 +17,11 @@ import { diskFiles } from "../node/diskFiles.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readBytes, sha256 } from "../node/inputFiles.ts";
 import { choosePrompts, doubts, findJudge } from "./judging.ts";
-import { integer, readConfig, readFlags, required, RUN_FLAGS, runFlags, text, type RunFlags } from "./options.ts";
+import { readConfig, readFlags, required, RUN_FLAGS, runFlags, seedFlag, text, type RunFlags } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
 import { printable } from "../base/printable.ts";
 import { invalidInput } from "../base/errors.ts";
+import { seedAfter, seedToJson } from "../base/seed.ts";
 import { makePictures, type Made, type PictureTask } from "./pictures.ts";
 import { progressBar } from "../node/progressBar.ts";
 
@@ -92,7 +93,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     grid: nameOf(plan.gridFile),
     pictures: prompts.map(({ prompt, attributes }, i) => ({
       prompt,
-      seed: plan.firstSeed + i,
+      seed: seedToJson(seedAfter(plan.firstSeed, i)),
       ...(judge && { stated: attributes, seen: chosen.judged[i]!.attributes }),
       ...closeness[i],
     })),
@@ -158,9 +159,9 @@ async function checkedPlan(args: readonly string[]): Promise<Plan> {
       `--prompts ${source}: got prompts without attributes for an FP16 run, expected something to measure. Use a judge's ` +
         `prompts, or a run to compare with FP16 (--precision, --config).`,
     );
-  const firstSeed = integer(flags, "seed") ?? 0;
+  const firstSeed = seedFlag(flags) ?? 0;
   const last = prompts.length - 1;
-  const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: firstSeed + last }, model);
+  const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: seedAfter(firstSeed, last) }, model);
   if (judge) assertReadable(settings, judge.description.size);
   return {
     ...{ run, out, gridFile, folder, files, config, configFile },
@@ -179,7 +180,7 @@ async function provenanceOf(plan: Plan, fp16: Made | undefined, { info, seconds 
     config: config ? { file: nameOf(configFile), sha256: sha256(await readBytes(configFile)) } : null,
     comparedWith: plan.isCompared ? "fp16 with the same seeds" : "itself: this is the fp16 run",
     prompts: { source: nameOf(source), count: prompts.length },
-    seeds: { first: firstSeed, last: firstSeed + prompts.length - 1 },
+    seeds: { first: seedToJson(firstSeed), last: seedToJson(seedAfter(firstSeed, prompts.length - 1)) },
     pictures: { width, height, steps, guidanceScale },
     backend: info.backend,
     adapter: info.adapter,

@@ -12,6 +12,7 @@ import { modelFolder } from "./defaults.ts";
 import {
   integer,
   number,
+  numbers,
   precisionFlag,
   readConfig,
   readFlags,
@@ -19,6 +20,7 @@ import {
   required,
   RUN_FLAGS,
   runFlags,
+  seedFlag,
   text,
 } from "./options.ts";
 import { assertWritable, writeWhole } from "../node/outputFiles.ts";
@@ -28,9 +30,14 @@ import { progressLine } from "../node/progress.ts";
 
 export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
   --model DIR           a diffusers folder or a pack; default: the model in models/postcard
-  --negative-prompt TEXT, --guidance N      classifier-free guidance above 1; default 0, none
-  --steps N             default: the model's own
-  --seed N              default: random
+  --negative-prompt TEXT, --guidance N      classifier-free guidance above 1; default: none for models distilled to few
+                        steps, else 7.5 (SDXL 5)
+  --guidance-rescale X  0..1: how far guidance is brought back to the deviation without it; default 0
+  --steps N             default: the model's own; 1 or 4 of models distilled to few, else 50
+  --timesteps 999,749,… the timesteps themselves instead of --steps, where the scheduler takes them
+  --scheduler CLASS     another class of diffusers' than the model's own, made of its config
+  --eta X               0..1: noise that DDIM and TCD put back at each step; default 0
+  --seed N              any 64-bit seed, as PyTorch takes; default: random
   --width W --height H  pixels, multiples of 8; default: the model's own
   --precision fp32|fp16|w8a8|w4a8           default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json;
                         a pack runs in what it was made for
@@ -47,6 +54,10 @@ const FLAGS = {
   "negative-prompt": { type: "string" },
   out: { type: "string" },
   steps: { type: "string" },
+  timesteps: { type: "string" },
+  scheduler: { type: "string" },
+  eta: { type: "string" },
+  "guidance-rescale": { type: "string" },
   seed: { type: "string" },
   guidance: { type: "string" },
   width: { type: "string" },
@@ -74,9 +85,13 @@ export async function generate(args: readonly string[]): Promise<void> {
   const request = withoutUndefined({
     prompt,
     negativePrompt: text(flags, "negative-prompt"),
-    seed: integer(flags, "seed"),
+    seed: seedFlag(flags),
     numInferenceSteps: integer(flags, "steps"),
+    timesteps: numbers(flags, "timesteps"),
+    scheduler: text(flags, "scheduler"),
+    eta: number(flags, "eta"),
     guidanceScale: number(flags, "guidance"),
+    guidanceRescale: number(flags, "guidance-rescale"),
     width: integer(flags, "width") ?? (start && start.width * scale),
     height: integer(flags, "height") ?? (start && start.height * scale),
   });

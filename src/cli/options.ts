@@ -3,6 +3,7 @@ import { parseArgs, type ParseArgsConfig } from "node:util";
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { invalidInput } from "../base/errors.ts";
 import { printable, show } from "../base/printable.ts";
+import { parseSeed, type Seed } from "../base/seed.ts";
 import { SIMPLE, TILED } from "../kernels/choices.ts";
 import type { ChoiceStore } from "../gpu/choiceStore.ts";
 import { choiceFile } from "../node/choiceFile.ts";
@@ -84,6 +85,22 @@ export function number(flags: Flags, name: string): number | undefined {
   if (value.trim() === "" || !Number.isFinite(Number(value)))
     throw invalidInput(`--${name} ${printable(value)}: expected a number.`);
   return Number(value);
+}
+
+/** Numbers with commas between them. */
+export function numbers(flags: Flags, name: string): number[] | undefined {
+  const value = text(flags, name);
+  if (value === undefined) return undefined;
+  const list = value.split(",").map((item) => (item.trim() === "" ? NaN : Number(item)));
+  if (!list.every(Number.isFinite))
+    throw invalidInput(`--${name} ${value}: expected numbers with commas between them, such as 999,749,499,249.`);
+  return list;
+}
+
+/** --seed: any 64-bit seed that PyTorch takes. */
+export function seedFlag(flags: Flags): Seed | undefined {
+  const value = text(flags, "seed");
+  return value === undefined ? undefined : parseSeed(value, "--seed");
 }
 
 export interface RunFlags {

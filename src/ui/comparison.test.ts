@@ -35,7 +35,7 @@ test("software adapters are told from GPUs", () => {
 
 /** Makes pictures at once, and writes down in which order and beside what. */
 function fakeSession(loaded: string[], failing: Record<string, MixdqError> = {}) {
-  const made: { precision: string; seed: number | undefined; companion: string | undefined }[] = [];
+  const made: { precision: string; seed: Settings["seed"]; companion: string | undefined }[] = [];
   const session = {
     has: ({ precision }: Settings) => loaded.includes(precision),
     picture: async ({ precision, seed }: Settings, _: unknown, companion?: Settings) => {

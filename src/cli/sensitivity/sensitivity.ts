@@ -35,9 +35,10 @@ import { loadFloatModel } from "../floatModel.ts";
 import { openNetwork } from "../../runtime/webgpuNetwork.ts";
 import { hashedFiles } from "../../node/hashedFiles.ts";
 import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
-import { integer, readFlags, required } from "../options.ts";
+import { integer, readFlags, required, seedFlag } from "../options.ts";
 import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
 import { invalidInput } from "../../base/errors.ts";
+import { seedToJson } from "../../base/seed.ts";
 import { readCalibrationFile } from "../preset.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SavedEvaluations } from "./savedEvaluations.ts";
@@ -56,7 +57,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const folder = modelFolder(flags);
   const files = hashedFiles(await diskFiles(folder));
   const description = await readModel(files);
-  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), description);
+  const settings = checkSettings(prompts, seedFlag(flags) ?? 0, integer(flags, "steps"), description);
   const pictures = Math.min(request.pictures, prompts.length);
 
   const started = performance.now();
@@ -76,7 +77,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
 
   // The same for all shards, and for a run that goes on; the shard itself is not in it.
   const provenance = {
-    seed: settings.seed,
+    seed: seedToJson(settings.seed),
     steps: settings.steps,
     width: settings.width,
     height: settings.height,
