@@ -2,6 +2,7 @@
  * `import { createEngine } from "mixdq-web/node"`: the same engine in Node, on the `webgpu` package (Dawn), or on
  * onnxruntime-web where it is installed. Importing this file does nothing.
  */
+import { checkEngineOptions } from "./api/engineOptions.ts";
 import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
 import { type Engine, engineOf } from "./engine.ts";
@@ -33,10 +34,13 @@ export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "worke
  * that helps where the `webgpu` package or a graphics driver is missing.
  */
 export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
-  const { model, adapter, config, backend = "webgpu", signal, ...rest } = options;
+  const { model, adapter, config, backend = "webgpu", stallMs, signal, ...rest } = options;
+  checkEngineOptions(options);
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {
-    const files = isHttp(model) ? httpFiles(model) : await diskFiles(model);
+    const files = isHttp(model)
+      ? httpFiles(model, { ...(stallMs !== undefined && { stallMs }) })
+      : await diskFiles(model);
     const gpu = backend === "ort-wasm" ? undefined : await requestNodeGpu(adapter);
     return loadPipeline({
       ...rest,
