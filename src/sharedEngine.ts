@@ -78,23 +78,34 @@ export function acquire(options: SharedOptions, onProgress: (progress: LoadProgr
 /** A picture that takes no longer is worth waiting for: cancelling it could take a quarter as long, and shows nothing. */
 const SOON_MS = 1000;
 
+interface Running {
+  readonly own: AbortController;
+  /** When the picture should be there, in performance.now's milliseconds. */
+  readonly end: number;
+}
+
+/** A picture that nobody waits for any more may be a little late, but not very. */
+function cancelUnlessSoon({ own, end }: Running): void {
+  const left = end - performance.now();
+  if (Math.abs(left) > SOON_MS) own.abort();
+  else setTimeout(() => own.abort(), left + SOON_MS);
+}
+
 /** What one user asked for: at most one picture that is being made, and one that waits for its turn. */
 class Requests {
   readonly #shared: Shared;
   #waiting: AbortController | undefined;
-  #running: { readonly own: AbortController; readonly end: number } | undefined;
+  #running: Running | undefined;
 
   constructor(shared: Shared) {
     this.#shared = shared;
   }
 
   async add(options: GenerateOptions): Promise<GeneratedImage> {
-    const now = performance.now();
     const own = new AbortController();
     this.#waiting?.abort();
     this.#waiting = own;
-    // One that is a little late is still expected; one that is very late is not.
-    if (this.#running && Math.abs(this.#running.end - now) > SOON_MS) this.#running.own.abort();
+    if (this.#running) cancelUnlessSoon(this.#running);
     const signal = options.signal ? AbortSignal.any([options.signal, own.signal]) : own.signal;
     const onBegin = (): void => {
       if (this.#waiting === own) this.#waiting = undefined;
