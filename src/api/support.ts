@@ -5,7 +5,7 @@
 import { BACKENDS } from "../base/choices.ts";
 import { MixdqError } from "../base/errors.ts";
 import { redactAddress } from "../base/redact.ts";
-import { checkLimits } from "../gpu/device.ts";
+import { checkLimits, NO_ADAPTER } from "../gpu/device.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
@@ -116,7 +116,7 @@ async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {
   if (typeof navigator === "undefined" || !navigator.gpu) return { ...nothing, reasons: [NO_WEBGPU] };
 
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (!adapter) return { ...nothing, reasons: [NO_ADAPTER] };
+  if (!adapter) return { ...nothing, reasons: [NO_GPU] };
 
   const { vendor, architecture, description } = adapter.info;
   const name = description || [vendor, architecture].filter(Boolean).join(" ") || "unnamed adapter";
@@ -152,9 +152,4 @@ const NO_WEBGPU: SupportReason = {
     `chrome://flags/#enable-unsafe-webgpu). ${INSTEAD}`,
 };
 
-const NO_ADAPTER: SupportReason = {
-  code: "no-adapter",
-  message:
-    "The browser has WebGPU but offers no GPU adapter. Switch on hardware acceleration in its settings, update the " +
-    `graphics driver, and see chrome://gpu for what is blocked. ${INSTEAD}`,
-};
+const NO_GPU: SupportReason = { code: "no-adapter", message: `${NO_ADAPTER} ${INSTEAD}` };

@@ -30,7 +30,8 @@ export interface GpuDevice {
  */
 export const NO_ADAPTER =
   "WebGPU found no adapter. If pictures were made on this page before, the browser's GPU process has crashed: reload the " +
-  "page. Else check that hardware acceleration is on in the browser's settings and that the GPU driver is current.";
+  "page. Else check that hardware acceleration is on in the browser's settings and that the GPU driver is current; chrome://gpu " +
+  "says what is blocked.";
 
 export interface NamedAdapter {
   readonly adapter: GPUAdapter;

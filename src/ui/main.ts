@@ -20,7 +20,7 @@ let running: AbortController | undefined;
 let looking: AbortController | undefined;
 
 async function generate(): Promise<void> {
-  if (running) return;
+  if (running && !running.signal.aborted) return;
   looking?.abort(); // what it would say is about to be known better
   const mistake = findMistake();
   if (mistake) {
@@ -31,31 +31,35 @@ async function generate(): Promise<void> {
   const settings = readForm(debug);
   rememberInUrl();
   byId("frame", HTMLElement).scrollIntoView({ block: "nearest", behavior: "smooth" });
-  running = new AbortController();
-  const { signal } = running;
+  const own = (running = new AbortController());
+  const { signal } = own;
+  // One that was cancelled may still be ending while the next one begins: then the page is the next one's.
+  const isCurrent = (): boolean => running === own;
   let cancelledAt = 0;
   signal.addEventListener("abort", () => (cancelledAt = performance.now()));
   view.showState("loading");
   view.showLoading(NOTHING_YET);
   const hooks: Hooks = {
     signal,
-    onProgress: view.showLoading,
+    onProgress: (progress) => isCurrent() && view.showLoading(progress),
     onReady: (info) => {
+      if (!isCurrent()) return;
       showDefaults(info);
       view.showEngine(info);
       view.showState("generating");
     },
-    onStep: view.showStep,
+    onStep: (event) => isCurrent() && view.showStep(event),
   };
   try {
     if (settings.mode === "compare") await showComparison(settings, hooks);
     else await showPicture(settings, hooks);
   } catch (error) {
+    if (!isCurrent()) return;
     view.showState("idle");
     if (error instanceof MixdqError && error.code === "aborted") view.showCancelled(performance.now() - cancelledAt);
     else view.showError(error);
   } finally {
-    running = undefined;
+    if (isCurrent()) running = undefined;
   }
 }
 
