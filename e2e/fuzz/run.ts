@@ -23,7 +23,7 @@ export interface TargetRow {
   taken: number;
   /** By code. */
   readonly refused: Map<string, number>;
-  /** Of the slowest input. */
+  /** Of processor time; of the slowest input. */
   mostMs: number;
   sumMs: number;
   mostMessageBytes: number;
@@ -94,14 +94,16 @@ async function tryInput(
 }
 
 async function timed({ target, files, chance }: ReturnType<typeof inputOf>): Promise<{ error: unknown; ms: number }> {
-  const started = performance.now();
+  const before = process.cpuUsage();
   let error: unknown;
   try {
     await target.run(files, chance);
   } catch (caught) {
     error = caught ?? new Error("nothing was thrown");
   }
-  return { error, ms: performance.now() - started };
+  // Of the processor, not of the clock: another programme may have the machine, and no reader here waits for anything.
+  const { user, system } = process.cpuUsage(before);
+  return { error, ms: (user + system) / 1000 };
 }
 
 function judge(error: unknown, row: TargetRow): string | undefined {
@@ -119,7 +121,7 @@ function judge(error: unknown, row: TargetRow): string | undefined {
   return undefined;
 }
 
-/** Again twice: another programme may have had the machine. */
+/** Again twice: what was slow may have been the collector's work for the inputs before. */
 async function tooSlow(
   ms: number,
   targets: readonly Target[],
@@ -129,7 +131,7 @@ async function tooSlow(
   let least = ms;
   for (let again = 0; again < 2 && least > MAX_MS; again++)
     least = Math.min(least, (await timed(inputOf(targets, seed, index))).ms);
-  return least > MAX_MS ? `${Math.round(least)} ms, expected at most ${MAX_MS}` : undefined;
+  return least > MAX_MS ? `${Math.round(least)} ms, of processor time, expected at most ${MAX_MS}` : undefined;
 }
 
 const SHARED = [Object.prototype, Array.prototype, Function.prototype, String.prototype, Map.prototype];

@@ -6,8 +6,8 @@ import { isModulePath, MAX_LAYERS, type ConfigActBits, type ConfigWeightBits, ty
 
 /** A published file has 51 KB, 794 lines of the form below. */
 const MAX_CHARACTERS = 2 ** 23;
-/** Of YAML in any other form, of which the library reads a megabyte in 3 to 6 seconds. */
-const MAX_OTHER_CHARACTERS = 2 ** 17;
+/** Of YAML in any other form, of which the library reads a megabyte in 3 to 6 seconds; a published file in flow style fits. */
+const MAX_OTHER_CHARACTERS = 2 ** 16;
 const FLAT_LINE = /^([\w.-]+) *: +([1-9][0-9]?) *(?:#.*)?$/;
 const EMPTY_LINE = /^\s*(?:#.*)?$/;
 
