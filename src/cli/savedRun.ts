@@ -3,7 +3,7 @@ import { readFile, rm } from "node:fs/promises";
 import type { Recording, RecordingState } from "../mixdq/calibration/statistics.ts";
 import type { MixdqError } from "../base/errors.ts";
 import { tryJsonText } from "../base/jsonText.ts";
-import { show } from "../base/printable.ts";
+import { printable, show } from "../base/printable.ts";
 import { writeWhole } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 
@@ -58,7 +58,7 @@ export class SavedRun {
     for (const [key, value] of Object.entries(now))
       if (this.#then[key] !== value)
         throw this.#refusal(
-          `a calibration was interrupted here that had ${key} ${show(this.#then[key])}, this one has ${show(value)}. ` +
+          `a calibration was interrupted here that had ${key} ${printable(String(this.#then[key]))}, this one has ${printable(String(value))}. ` +
             "Give it the same model, prompts and flags to go on with it.",
         );
   }
