@@ -206,7 +206,7 @@ describe("calibrate", () => {
       ["fewer prompts", ["--limit", "5"], "had prompts 12, this one has 5"],
       ["another seed", ["--seed", "1"], "had seed 0, this one has 1"],
       ["other steps", ["--steps", "2"], "had steps 1, this one has 2"],
-      ["another precision", ["--precision", "fp16"], 'had precision "fp32", this one has "fp16"'],
+      ["another precision", ["--precision", "fp16"], "had precision fp32, this one has fp16"],
       ["other ranges", ["--no-bos"], "had bos true, this one has false"],
     ])("is not gone on with for %s", async (_, change, says) => {
       const error = await refusal(calibrate([...flags(place()).slice(1), ...change]));
