@@ -1,4 +1,5 @@
 /** Adapter and device: what is asked for, and what is needed at least. */
+import { adapterName } from "../base/adapter.ts";
 import { MixdqError } from "../base/errors.ts";
 
 /** The smallest limits the engine runs in: WebGPU's own defaults, which every conforming adapter has. */
@@ -50,17 +51,7 @@ export async function requestAdapter(gpu: GPU | undefined, fallback = false): Pr
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance", forceFallbackAdapter: fallback });
   if (!adapter)
     throw new MixdqError("unsupported", `${NO_ADAPTER} Or choose the backend "ort-wasm", which needs no GPU.`);
-  const { vendor, architecture, device: model, description } = adapter.info;
-  const name = [...new Set([vendor, architecture, model, description].filter(Boolean))].join(" ") || "unnamed adapter";
-  return { adapter, name };
-}
-
-/**
- * Software adapters are known by name: CPUs that act as a GPU, slow at what GPUs are fast at (workgroup memory,
- * barriers) and slow to compile it.
- */
-export function isSoftware(adapter: string): boolean {
-  return /swiftshader|llvmpipe|lavapipe|software|microsoft basic render|warp/i.test(adapter);
+  return { adapter, name: adapterName(adapter.info) };
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Networks on onnxruntime-web, which is loaded only when one is. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
-import { isSoftware, requestAdapter } from "../gpu/device.ts";
+import { isSoftware } from "../base/adapter.ts";
+import { requestAdapter } from "../gpu/device.ts";
 import type { OrtRunner } from "../ort/session.ts";
 import type { Backend } from "../base/types.ts";
 import type { Inputs, KeyedGraph, LoadOptions, Network, RunOptions, Runtime } from "./network.ts";
@@ -106,7 +107,7 @@ class OrtNetwork implements Network {
   }
 
   /** Nothing: sessions hold all their weights, so there is one at a time, when it is needed. */
-  prepare(): void {}
+  async prepare(): Promise<void> {}
 
   async run(graph: KeyedGraph, inputs: Inputs, { signal }: RunOptions = {}): Promise<Record<string, Float32Array>> {
     // WebAssembly occupies the thread: without a pause, the message that cancels a run would never be read.
