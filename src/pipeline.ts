@@ -85,7 +85,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   if (config && backend !== "webgpu")
     throw new MixdqError(
       "unsupported",
-      `The backend "${backend}" has no integer kernels. Use the backend "webgpu", or --precision fp16 without a configuration.`,
+      `The backend "${backend}" has no integer kernels. Use the backend "webgpu", or precision fp16 or fp32 without a bit-width configuration.`,
     );
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   const runtime = await createRuntime({ ...options, backend, gpu });
@@ -119,7 +119,9 @@ class ModelPipeline implements Pipeline {
     const model = this.#model;
     const times = [performance.now()];
     throwIfAborted(signal);
-    model.prepare(settings);
+    // Before the clock of the stages: what a driver takes to compile says nothing about the next picture.
+    await model.prepare(settings, signal);
+    times.push(performance.now());
 
     onStep?.({ type: "encode" });
     const text = await model.encode(settings, signal);

@@ -12,7 +12,11 @@ export type Precision = "fp32" | "fp16" | "w8a8" | "w4a8";
 /** webgpu: our kernels. ort-*: the same graphs on onnxruntime-web's WebGPU or WebAssembly provider. */
 export type Backend = "webgpu" | "ort-webgpu" | "ort-wasm";
 
-/** What is happening while a model loads. `progress` is 0..100 over everything, as transformers.js has it. */
+/**
+ * What is happening while a model loads, and before a picture of another size: config (reading the description), download
+ * (weights), compile (the driver makes programs of the kernels), ready. `progress` is 0..100 over all bytes, as
+ * transformers.js has it.
+ */
 export interface LoadProgress {
   readonly status: "config" | "download" | "compile" | "ready";
   /** The file being read, relative to the model. */
@@ -21,6 +25,9 @@ export interface LoadProgress {
   /** 0 while unknown. */
   readonly totalBytes: number;
   readonly progress: number;
+  /** With compile: so many of `pipelines` of one part of the model are compiled. */
+  readonly compiled?: number;
+  readonly pipelines?: number;
 }
 
 export interface EngineOptions {
@@ -83,6 +90,8 @@ export type StepEvent =
 
 /** Milliseconds by stage, wall clock, readback included; bytes as counted by our own allocator. */
 export interface GenerateStats {
+  /** Planning this size and waiting for the driver to compile its kernels, near 0 where that was done before. In no stage's time. */
+  readonly compileMs: number;
   readonly encodeMs: number;
   readonly unetMs: number;
   readonly decodeMs: number;

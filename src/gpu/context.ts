@@ -4,6 +4,7 @@ import type { DeviceCaps, Dispatch, KernelChoice } from "../kernels/kernel.ts";
 import type { MemoryLimits } from "../plan/limits.ts";
 import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
+import { FirstDispatch } from "./firstDispatch.ts";
 import { allocate, assertAlive, failureOn } from "./guard.ts";
 import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
@@ -25,11 +26,13 @@ export class GpuContext {
   readonly pace = new Pace();
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  readonly #first: FirstDispatch;
   #arenas: GPUBuffer[] = [];
 
   constructor(gpu: GpuDevice, kernels: KernelChoice) {
     this.gpu = gpu;
     this.device = gpu.device;
+    this.#first = new FirstDispatch(gpu.device);
     const { limits } = gpu.device;
     this.caps = {
       shaderF16: gpu.shaderF16,
@@ -95,7 +98,8 @@ export class GpuContext {
     return pipeline;
   }
 
-  async #compile({ shader, defines, constants, numbers = {} }: Dispatch, label: string): Promise<Pipeline> {
+  async #compile(dispatch: Dispatch, label: string): Promise<Pipeline> {
+    const { shader, defines, constants, numbers = {} } = dispatch;
     const compiledIn = this.caps.sizes === "constants";
     const { code, bindings, sizes } = withUniformSizes(
       assembleShader(SHADERS, shader, defines),
@@ -111,7 +115,9 @@ export class GpuContext {
           ...(compiledIn && { constants: { ...constants } }),
         },
       });
-      return { pipeline, layout, bindings, sizes };
+      const compiled = { pipeline, layout, bindings, sizes };
+      await this.#first.run(compiled, dispatch);
+      return compiled;
     } catch (thrown) {
       const error = await failureOn(this.device, thrown);
       if (error instanceof MixdqError) throw error;
@@ -152,6 +158,7 @@ export class GpuContext {
 
   destroy(): void {
     this.release();
+    this.#first.destroy();
     this.device.destroy();
   }
 }

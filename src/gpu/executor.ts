@@ -19,6 +19,9 @@ import { TensorMemory } from "./tensors.ts";
 
 export type Inputs = Readonly<Record<string, Float32Array | Uint32Array>>;
 
+/** Of so many pipelines that a run needs, so many are compiled. */
+export type OnPipeline = (compiled: number, pipelines: number) => void;
+
 export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
   /** Time every dispatch; slower, each runs in a pass of its own. */
@@ -48,9 +51,25 @@ export class Executor {
     this.#memory = new TensorMemory(context, plan);
   }
 
-  /** Compiles all pipelines in parallel; a run does it too if nobody has. */
-  async compile(): Promise<void> {
-    this.#pipelines ??= Promise.all(this.plan.dispatches.map((dispatch) => this.#context.pipeline(dispatch)));
+  /**
+   * Compiles all pipelines in parallel; a run does it too if nobody has. `onPipeline` hears how many there are, and of each
+   * that is done; of nothing where all are there already.
+   */
+  async compile(onPipeline?: OnPipeline): Promise<void> {
+    const all = this.plan.dispatches.map((dispatch) => this.#context.pipeline(dispatch));
+    this.#pipelines ??= Promise.all(all);
+    if (onPipeline) {
+      const distinct = new Set(all);
+      let [compiled, isListening] = [0, false];
+      const count = (): void => {
+        compiled++;
+        if (isListening) onPipeline(compiled, distinct.size);
+      };
+      for (const pipeline of distinct) pipeline.then(count, () => {}); // a failure is met below
+      await null; // those that are there already have been counted then
+      isListening = true;
+      if (compiled < distinct.size) onPipeline(compiled, distinct.size);
+    }
     try {
       await this.#pipelines;
     } catch (error) {

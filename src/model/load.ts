@@ -54,8 +54,11 @@ export async function loadModel(
       // The text encoders are there by now: what they make of the first token is the same for every prompt.
       if (component.component === "unet" && config?.bos)
         bos ??= [await firstToken(description, graphs, networks, signal)];
-      const onBytes: LoadOptions["onBytes"] = (loaded, file) => progress.report(i, loaded, file);
-      networks.push(await runtime.load({ ...component, weights: weights[i]!, bos, signal, onBytes }));
+      const hooks: Pick<LoadOptions, "onBytes" | "onPipeline"> = {
+        onBytes: (loaded, file) => progress.report(i, loaded, file),
+        onPipeline: (compiled, pipelines) => progress.compile(compiled, pipelines),
+      };
+      networks.push(await runtime.load({ ...component, weights: weights[i]!, bos, signal, ...hooks }));
     }
     throwIfAborted(signal); // between the last byte and here
   } catch (error) {
@@ -64,7 +67,7 @@ export async function loadModel(
   }
   progress.finish();
   const [unet, vae] = networks.splice(-2) as [Network, Network];
-  return new LoadedModel(description, precision, runtime, graphs, { text: networks, unet, vae }, bos);
+  return new LoadedModel(description, precision, runtime, graphs, { text: networks, unet, vae }, { bos, progress });
 }
 
 const parameters = ({ graphs }: ComponentGraphs): number =>

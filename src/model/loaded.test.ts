@@ -73,7 +73,7 @@ class FakeRuntime implements Runtime {
     return {
       weightBytes: 100,
       keptBytes: 1,
-      prepare: ({ key }) => void this.calls.push(`prepare ${component} ${key}`),
+      prepare: async ({ key }) => void this.calls.push(`prepare ${component} ${key}`),
       run: async (graph: KeyedGraph, inputs) => {
         this.calls.push(`run ${component} ${graph.key}`);
         this.inputs.push({ ...inputs });
@@ -229,7 +229,9 @@ test("an abort before a step runs nothing more", async () => {
 test("a picture is planned before its text is encoded: both networks, for its own size", async () => {
   const { model, runtime } = await load();
   runtime.taken();
-  model.prepare(checkRequest({ prompt: "a", seed: 1, width: 64, height: 96, guidanceScale: 5 }, model.description));
+  await model.prepare(
+    checkRequest({ prompt: "a", seed: 1, width: 64, height: 96, guidanceScale: 5 }, model.description),
+  );
   const { scale } = model.vae.config;
   const [h, w] = [96 / scale, 64 / scale];
   expect(runtime.taken()).toEqual([`prepare unet 2x${h}x${w}x${LENGTH}`, `prepare vae ${h}x${w}`]);

@@ -6,6 +6,7 @@ import type { ModelDescription } from "./description.ts";
 import type { ModelGraphs } from "./graphs.ts";
 import type { ImageShape } from "./layout.ts";
 import { assertFinite } from "./output.ts";
+import type { LoadProgressSum } from "./progress.ts";
 import { isGuided, type Settings } from "./request.ts";
 import { encodedText, encodePrompt, LoadedTextEncoder, zeros, type EncodedText } from "./text.ts";
 import { LoadedUNet } from "./unet.ts";
@@ -28,17 +29,18 @@ export class LoadedModel {
   readonly vae: LoadedVae;
   readonly createScheduler: SchedulerFactory;
   readonly #networks: readonly Network[];
+  readonly #progress: LoadProgressSum;
   /** The text of the last request: the same prompt with another seed is not encoded again. */
   #text: { readonly key: string; readonly encoded: EncodedText } | undefined;
 
-  /** `bos`: the text state of the first token that the UNet's cache was computed from. */
+  /** `bos`: the text state of the first token that the UNet's cache was computed from. `progress` hears of compiling. */
   constructor(
     description: ModelDescription,
     precision: Precision,
     runtime: Runtime,
     graphs: ModelGraphs,
     { text, unet, vae }: LoadedNetworks,
-    bos: readonly Float32Array[] | undefined,
+    { bos, progress }: { readonly bos: readonly Float32Array[] | undefined; readonly progress: LoadProgressSum },
   ) {
     this.description = description;
     this.precision = precision;
@@ -52,6 +54,7 @@ export class LoadedModel {
     this.vae = new LoadedVae(description.vae, graphs, vae, description.unet.addition !== undefined);
     this.createScheduler = description.createScheduler;
     this.#networks = [...text, unet, vae];
+    this.#progress = progress;
   }
 
   /** Of all networks. */
@@ -70,12 +73,26 @@ export class LoadedModel {
     return { channels: this.unet.config.inChannels, height: height / scale, width: width / scale };
   }
 
-  /** Plans and begins to compile what a picture will need. Throws `unsupported` where the device cannot hold it. */
-  prepare(settings: Settings): void {
+  /**
+   * Plans and compiles what a picture will need. Throws `unsupported` where the device cannot hold it, before anything is
+   * compiled, and `aborted`.
+   */
+  async prepare(settings: Settings, signal?: AbortSignal): Promise<void> {
     const { height, width } = this.latentShape(settings);
     const batch = isGuided(settings, this.description) ? 2 : 1;
-    this.unet.network.prepare(this.graphs.unet({ batch, height, width, tokens: this.graphs.tokens }));
-    this.vae.network.prepare(this.graphs.vae({ height, width }));
+    let isNew = false;
+    const onPipeline = (compiled: number, pipelines: number): void => {
+      isNew = true;
+      this.#progress.compile(compiled, pipelines);
+    };
+    await Promise.all([
+      this.unet.network.prepare(this.graphs.unet({ batch, height, width, tokens: this.graphs.tokens }), {
+        signal,
+        onPipeline,
+      }),
+      this.vae.network.prepare(this.graphs.vae({ height, width }), { signal, onPipeline }),
+    ]);
+    if (isNew) this.#progress.finish();
   }
 
   /** The texts of a request, or those of the last one where they are the same. Throws `invalid-output`. */

@@ -65,7 +65,7 @@ export function describeEngine({ description, precision, runtime, weightBytes }:
 
 /**
  * A picture with all that belongs to it. `image` [3, H, W], nominally -1..1; `times` in milliseconds: when the request
- * began, when the text was encoded, the latents denoised, the picture decoded. Throws `invalid-output`.
+ * began, when its kernels were compiled, the text encoded, the latents denoised, the picture decoded. Throws `invalid-output`.
  */
 export function finishImage(
   model: LoadedModel,
@@ -74,12 +74,13 @@ export function finishImage(
   { warnings, times }: { readonly warnings: readonly string[]; readonly times: readonly number[] },
 ): RawImage {
   const { width, height, seed } = settings;
-  const [started, encoded, denoised, decoded] = times as [number, number, number, number];
+  const [began, prepared, encoded, denoised, decoded] = times as [number, number, number, number, number];
   const stats: GenerateStats = {
-    encodeMs: encoded - started,
+    compileMs: prepared - began,
+    encodeMs: encoded - prepared,
     unetMs: denoised - encoded,
     decodeMs: decoded - denoised,
-    totalMs: decoded - started,
+    totalMs: decoded - began,
     steps: settings.steps,
     weightBytes: model.weightBytes,
     activationBytes: model.activationBytes,

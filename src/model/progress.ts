@@ -22,6 +22,13 @@ export class LoadProgressSum {
     this.#onProgress?.({ status: "download", file, loadedBytes, totalBytes, progress });
   }
 
+  /** Of `pipelines` of one component, `compiled` are. */
+  compile(compiled: number, pipelines: number): void {
+    const [loadedBytes, totalBytes] = [sum(this.#loaded), sum(this.#totals)];
+    const progress = Math.min(99, (100 * loadedBytes) / totalBytes);
+    this.#onProgress?.({ status: "compile", loadedBytes, totalBytes, progress, compiled, pipelines });
+  }
+
   finish(): void {
     const loadedBytes = sum(this.#loaded);
     this.#onProgress?.({ status: "ready", loadedBytes, totalBytes: loadedBytes, progress: 100 });

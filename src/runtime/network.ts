@@ -2,7 +2,7 @@
  * What runs a model, whichever way: a runtime loads a component's weights as a network, a network runs any of the
  * component's graphs over them.
  */
-import type { Inputs, RunOptions } from "../gpu/executor.ts";
+import type { Inputs, OnPipeline, RunOptions } from "../gpu/executor.ts";
 import type { ChoiceStore } from "../gpu/choiceStore.ts";
 import type { KernelChoice } from "../kernels/kernel.ts";
 import type { Graph } from "../graph/ops.ts";
@@ -24,14 +24,22 @@ export interface Network {
   readonly weightBytes: number;
   /** Activation memory that outlives a run: keys and values of the text. */
   readonly keptBytes: number;
-  /** Plans and begins to compile what `run` will need. Throws what cannot run on the device, at once. */
-  prepare(graph: KeyedGraph): void;
+  /**
+   * Plans and compiles what `run` will need. Throws what cannot run on the device, before anything is compiled, and
+   * `aborted`.
+   */
+  prepare(graph: KeyedGraph, options?: PrepareOptions): Promise<void>;
   /**
    * Inputs and outputs by the graph's names, channels-last, f32 (ids u32). Throws `aborted`, `out-of-memory`,
    * `device-lost`.
    */
   run(graph: KeyedGraph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>>;
   dispose(): Promise<void>;
+}
+
+export interface PrepareOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onPipeline?: OnPipeline | undefined;
 }
 
 export interface LoadOptions {
@@ -50,6 +58,8 @@ export interface LoadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Bytes read so far, over the component's files. */
   readonly onBytes?: ((loaded: number, file: string) => void) | undefined;
+  /** What is left to compile once all bytes have been read. */
+  readonly onPipeline?: OnPipeline | undefined;
 }
 
 export interface Runtime {

@@ -1,12 +1,13 @@
 /** A component on our own kernels: a store of weights, and an executor for each of its graphs. */
 import { debug } from "../base/debug.ts";
+import { listenTo } from "../gpu/cancellation.ts";
 import type { GpuContext } from "../gpu/context.ts";
 import { Executor } from "../gpu/executor.ts";
 import { WeightStore } from "../gpu/store.ts";
 import type { Graph } from "../graph/ops.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";
 import { describePlan, makePlan, type Plan } from "../plan/plan.ts";
-import type { Inputs, KeyedGraph, Network, RunOptions } from "./network.ts";
+import type { Inputs, KeyedGraph, Network, PrepareOptions, RunOptions } from "./network.ts";
 
 export interface WebGpuNetworkOptions {
   /** For messages and GPU labels. */
@@ -64,10 +65,13 @@ export class WebGpuNetwork implements Network {
     return [...this.#executors.values()].reduce((sum, executor) => sum + executor.keptBytes, 0);
   }
 
-  prepare(graph: KeyedGraph): void {
-    this.executor(graph)
-      .compile()
-      .catch(() => {}); // run() meets the same failure, and reports it
+  async prepare(graph: KeyedGraph, { signal, onPipeline }: PrepareOptions = {}): Promise<void> {
+    const cancellation = listenTo(signal);
+    try {
+      await Promise.race([this.executor(graph).compile(onPipeline), cancellation.aborted]);
+    } finally {
+      cancellation.forget();
+    }
   }
 
   run(graph: KeyedGraph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>> {

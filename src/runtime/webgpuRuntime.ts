@@ -75,7 +75,7 @@ export class WebGpuRuntime implements Runtime {
 
   /** undefined where `weightType` cannot hold the weights exactly although they shall be exact. */
   async #fill(
-    { component, graphs, storage, signal }: LoadOptions,
+    { component, graphs, storage, signal, onPipeline }: LoadOptions,
     weightType: "f32" | "f16",
     firstTensor: IteratorResult<LoadedTensor | LoadedWords, void> | undefined,
     tensors: AsyncGenerator<LoadedTensor | LoadedWords, void, undefined>,
@@ -100,7 +100,7 @@ export class WebGpuRuntime implements Runtime {
       }
       await store.settle();
       store.assertComplete();
-      await Promise.race([compiled, cancellation.aborted]);
+      await Promise.race([network.executor(graphs[0]!).compile(onPipeline), cancellation.aborted]);
       return network;
     } catch (error) {
       await network.dispose();
