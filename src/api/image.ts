@@ -47,7 +47,7 @@ export function encodePng(raw: RawImage): Uint8Array<ArrayBuffer> {
 
 /**
  * An opaque 8-bit RGB PNG: the alpha of a generated picture is always 255 and would only cost bytes. `texts` become its
- * text chunks, by keyword.
+ * text chunks, by keyword, before the pixels: many readers stop at the first IDAT (Pillow's `Image.open(file).info`).
  */
 export function encodePixels(
   { width, height, data }: Pick<RawImage, "width" | "height" | "data">,
@@ -60,22 +60,18 @@ export function encodePixels(
     rgb[i * 3 + 1] = data[i * 4 + 1];
     rgb[i * 3 + 2] = data[i * 4 + 2];
   }
-
-  const latin1: Record<string, string> = {};
-  const unicode: Uint8Array[] = [];
-  for (const [key, value] of Object.entries(texts)) {
-    const text = value.replaceAll("\0", "");
-    if (/^[\u0001-\u00ff]*$/.test(text)) latin1[key] = text;
-    else unicode.push(internationalText(key, text));
-  }
-  const png = encode({ width, height, data: rgb, channels: 3, text: latin1 });
-  return insertBeforeEnd(png, unicode);
+  const png = encode({ width, height, data: rgb, channels: 3 });
+  return insertAfterHeader(
+    png,
+    Object.entries(texts).map(([keyword, text]) => textChunk(keyword, text)),
+  );
 }
 
 function textChunks(raw: RawImage): Record<string, string> {
   const chunks: Record<string, string> = { parameters: webUiLine(raw), Software: "mixdq-web" };
   for (const [name, value] of Object.entries({ seed: String(raw.seed), ...raw.parameters })) {
-    chunks[`mixdq:${name}`] = value;
+    const isFolder = name === "model" && !isAddress(value);
+    chunks[`mixdq:${name}`] = isFolder ? modelName(value) : value;
   }
   return chunks;
 }
@@ -89,7 +85,7 @@ function webUiLine(raw: RawImage): string {
     ["CFG scale", p.guidanceScale],
     ["Seed", String(raw.seed)],
     ["Size", `${raw.width}x${raw.height}`],
-    ["Model", p.model],
+    ["Model", p.model && modelName(p.model)],
     ["Precision", p.precision],
     ["Backend", p.backend],
     ["Version", "mixdq-web"],
@@ -98,36 +94,71 @@ function webUiLine(raw: RawImage): string {
     .filter((field): field is [string, string] => field[1] !== undefined && field[1] !== "")
     .map(([name, value]) => `${name}: ${/[,:\n"]/.test(value) ? JSON.stringify(value) : value}`)
     .join(", ");
-  const negative = p.negativePrompt ? `Negative prompt: ${p.negativePrompt}\n` : "";
-  return `${p.prompt ?? ""}\n${negative}${settings}`;
+  const negative = p.negativePrompt ? `Negative prompt: ${lines(p.negativePrompt)}\n` : "";
+  return `${lines(p.prompt ?? "")}\n${negative}${settings}`;
 }
 
-/** An iTXt chunk (UTF-8, not compressed): fast-png writes tEXt only, which cannot hold a prompt in most scripts. */
-function internationalText(keyword: string, text: string): Uint8Array {
-  const data = new TextEncoder().encode(`iTXt${keyword}\0\0\0\0\0${text}`);
-  const chunk = new Uint8Array(4 + data.length + 4);
-  const view = new DataView(chunk.buffer);
-  view.setUint32(0, data.length - 4);
-  chunk.set(data, 4);
-  view.setUint32(4 + data.length, crc32(data));
-  return chunk;
+/** Readers split the text at line feeds. */
+const lines = (text: string): string => text.replace(/\r\n?/g, "\n");
+
+const isAddress = (location: string): boolean => /^https?:/.test(location) && URL.canParse(location);
+
+/**
+ * What people call a model: `owner/name` of a Hugging Face address, else the last folder. Where the folder lies on the
+ * machine that drew the picture means nothing to whoever gets the picture.
+ */
+function modelName(location: string): string {
+  const path = isAddress(location) ? new URL(location).pathname : location;
+  const [, hub] = /^\/([^/]+\/[^/]+)\/resolve\//.exec(path) ?? [];
+  return hub ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? location;
 }
 
-/** IEND is always the last 12 bytes of a PNG. */
-function insertBeforeEnd(png: Uint8Array, chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const end = png.length - 12;
-  const result = new Uint8Array(png.length + chunks.reduce((sum, chunk) => sum + chunk.length, 0));
-  result.set(png.subarray(0, end));
-  let offset = end;
-  for (const chunk of chunks) {
-    result.set(chunk, offset);
-    offset += chunk.length;
+/** Printable Latin-1 and line feeds: the characters that the PNG specification gives a meaning in a tEXt chunk. */
+const LATIN1 = /^[\n\x20-\x7e\xa0-\xff]*$/;
+
+/** A tEXt chunk where Latin-1 can hold the text, else an iTXt chunk (UTF-8, not compressed, no language). */
+function textChunk(keyword: string, text: string): Uint8Array {
+  // The specification's own rule, and no zero byte may end the keyword or the text early.
+  if (!/^(?! )(?!.*  )[\x20-\x7e\xa0-\xff]{1,79}(?<! )$/.test(keyword))
+    throw new RangeError(`PNG keyword ${JSON.stringify(keyword)}: expected 1 to 79 Latin-1 characters.`);
+  const content = text.replaceAll("\0", "");
+  return LATIN1.test(content)
+    ? chunk("tEXt", latin1(`${keyword}\0${content}`))
+    : chunk("iTXt", latin1(`${keyword}\0\0\0\0\0`), new TextEncoder().encode(content));
+}
+
+const latin1 = (text: string): Uint8Array => Uint8Array.from(text, (character) => character.charCodeAt(0));
+
+/** Length of the data, type, data, checksum of type and data. */
+function chunk(type: string, ...data: readonly Uint8Array[]): Uint8Array {
+  const length = data.reduce((sum, part) => sum + part.length, 0);
+  const bytes = new Uint8Array(length + 12);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, length);
+  let at = 4;
+  for (const part of [latin1(type), ...data]) {
+    bytes.set(part, at);
+    at += part.length;
   }
-  result.set(png.subarray(end), offset);
+  view.setUint32(at, crc32(bytes.subarray(4, at)));
+  return bytes;
+}
+
+/** The signature (8 bytes) and IHDR (25 bytes), which the specification puts first and whose size never changes. */
+const HEADER_BYTES = 33;
+
+function insertAfterHeader(png: Uint8Array, chunks: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const parts = [png.subarray(0, HEADER_BYTES), ...chunks, png.subarray(HEADER_BYTES)];
+  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    result.set(part, at);
+    at += part.length;
+  }
   return result;
 }
 
-/** PNG's checksum, bit by bit: the texts are short. */
+/** PNG's checksum, bit by bit: texts are short. */
 function crc32(bytes: Uint8Array): number {
   let crc = ~0;
   for (const byte of bytes) {
