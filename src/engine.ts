@@ -1,5 +1,6 @@
 /** An engine: a pipeline that makes one picture at a time and can be asked, cancelled and disposed at any moment. */
 import { GeneratedImage } from "./api/image.ts";
+import { checkOptions, GENERATE_OPTIONS } from "./api/options.ts";
 import { asMixdqError, MixdqError } from "./base/errors.ts";
 import { atMost, Queue, settled, soonAfterAbort } from "./base/queue.ts";
 import type { EngineInfo, GenerateOptions, RawImage, StepEvent } from "./base/types.ts";
@@ -57,7 +58,9 @@ class QueuedEngine implements Engine {
     return this.#pipeline.info;
   }
 
-  async generate({ signal: ownSignal, onStep, ...options }: GenerateOptions): Promise<GeneratedImage> {
+  async generate(given: GenerateOptions): Promise<GeneratedImage> {
+    checkOptions("generate", given, GENERATE_OPTIONS);
+    const { signal: ownSignal, onStep, ...options } = given;
     if (this.#disposed.signal.aborted) {
       throw new MixdqError("invalid-input", "This engine was disposed; create a new one with createEngine.");
     }
@@ -69,7 +72,9 @@ class QueuedEngine implements Engine {
     return new GeneratedImage(raw);
   }
 
-  async *stream({ signal, onStep, ...options }: GenerateOptions): AsyncGenerator<StreamEvent, void, void> {
+  async *stream(given: GenerateOptions): AsyncGenerator<StreamEvent, void, void> {
+    checkOptions("stream", given, GENERATE_OPTIONS);
+    const { signal, onStep, ...options } = given;
     const left = new AbortController();
     const events: StreamEvent[] = [];
     let wake = (): void => {};

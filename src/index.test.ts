@@ -162,3 +162,59 @@ test("a wrong choice names the right ones", async () => {
   const wrong = createEngine({ model: "https://host/model", precision: "int3" as never });
   await expect(wrong).rejects.toThrow('precision is "int3", expected one of fp16, fp32');
 });
+
+test.each<[unknown, string]>([
+  [undefined, "createEngine: got undefined, expected an object with model, precision, "],
+  ["models/postcard", 'createEngine: got "models/postcard", expected an object with model, '],
+  [{}, "createEngine: model is undefined, expected the URL of a diffusers folder"],
+  [{ model: 5 }, "createEngine: model is 5, expected the URL"],
+  [{ model: "m", dtype: "fp16" }, 'createEngine: got an unknown option "dtype", did you mean precision?'],
+  [{ model: "m", progress_callback: () => {} }, 'unknown option "progress_callback", did you mean onProgress?'],
+  [{ model: "m", device: "webgpu" }, 'unknown option "device", did you mean backend?'],
+  [{ model: "m", steps: 4 }, 'unknown option "steps", expected model, precision, config, backend, '],
+  [{ model: "m", precision: null }, "createEngine: precision is null, expected one of fp16, fp32"],
+  [{ model: "m", worker: "no" }, 'createEngine: worker is "no", expected true or false.'],
+  [{ model: "m", onProgress: 1 }, "createEngine: onProgress is 1, expected a function."],
+  [{ model: "m", signal: {} }, "createEngine: signal is {}, expected an AbortSignal."],
+])("createEngine(%j) is refused by name", async (options, says) => {
+  const { createEngine } = await import("./index.ts");
+  await expect(createEngine(options as never)).rejects.toMatchObject({
+    code: "invalid-input",
+    message: expect.stringContaining(says),
+  });
+});
+
+test.each<[unknown, string]>([
+  [undefined, "got undefined, expected an object with prompt, negativePrompt, "],
+  ["a house", 'got "a house", expected an object'],
+  [{}, "prompt is undefined, expected a text."],
+  [{ prompt: 5 }, "prompt is 5, expected a text."],
+  [{ prompt: "x", steps: 4 }, 'got an unknown option "steps", did you mean numInferenceSteps?'],
+  [{ prompt: "x", num_inference_steps: 4 }, "did you mean numInferenceSteps?"],
+  [{ prompt: "x", guidance_scale: 2 }, "did you mean guidanceScale?"],
+  [{ prompt: "x", negative_prompt: "y" }, "did you mean negativePrompt?"],
+  [{ prompt: "x", height_px: 2 }, "did you mean height?"],
+  [{ prompt: "x", cfg: 2 }, "did you mean guidanceScale?"],
+  [{ prompt: "x", ["__proto__x"]: 2 }, 'unknown option "__proto__x", expected prompt, '],
+  [{ prompt: "x", ["toString"]: 2 }, 'unknown option "toString", expected prompt, '],
+  [{ prompt: "x", seed: "abc" }, 'seed is "abc", expected a whole number.'],
+  [{ prompt: "x", width: "512" }, 'width is "512", expected a number.'],
+  [{ prompt: "x", negativePrompt: ["fog"] }, 'negativePrompt is ["fog"], expected a text.'],
+  [{ prompt: "x", onStep: "log" }, 'onStep is "log", expected a function.'],
+  [{ prompt: "x", ["y".repeat(1e6)]: 1 }, "…, expected prompt, "],
+])("generate and stream refuse %j by name", async (options, says) => {
+  const engine = await open();
+  const refused = { code: "invalid-input", message: expect.stringContaining(says) };
+  await expect(engine.generate(options as never)).rejects.toMatchObject(refused);
+  await expect(engine.stream(options as never).next()).rejects.toMatchObject(refused);
+});
+
+test("checkSupport refuses what it does not know, and options that are not given are not missed", async () => {
+  const { checkSupport } = await import("./index.ts");
+  await expect(checkSupport({ modle: "m" } as never)).rejects.toThrow(
+    'checkSupport: got an unknown option "modle", did you mean model?',
+  );
+  await expect(checkSupport(null as never)).rejects.toThrow("checkSupport: got null, expected an object");
+  await expect(checkSupport({ precision: "int3" as never })).rejects.toThrow('precision is "int3", expected one of');
+  await expect(checkSupport({ model: undefined, signal: undefined })).resolves.toMatchObject({ modelBytes: 0 });
+});

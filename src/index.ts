@@ -2,9 +2,9 @@
  * The package's public face. Importing it does nothing (a server-side render may), and the engine itself is fetched
  * only by createEngine. Names follow diffusers in camelCase.
  */
-import { BACKENDS, PRECISIONS } from "./base/choices.ts";
-import { MixdqError, throwIfAborted } from "./base/errors.ts";
+import { throwIfAborted } from "./base/errors.ts";
 import { importing } from "./base/offline.ts";
+import { checkOptions, ENGINE_OPTIONS } from "./api/options.ts";
 import { pageUrl } from "./api/pageUrl.ts";
 import { modelUrl } from "./api/support.ts";
 import { type Engine, engineOf } from "./engine.ts";
@@ -19,13 +19,14 @@ export type { Engine, StreamEvent } from "./engine.ts";
 export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
 export type * from "./base/types.ts";
 
-/** Throws MixdqError; whatever it throws, at whatever moment it is aborted, nothing of the engine is left. */
+/**
+ * Loads a model and returns an engine that makes pictures with it. Throws MixdqError: `invalid-input` for an unknown or
+ * unfit option, `network`, `integrity` and `invalid-model` for the model's files, `unsupported`, `out-of-memory` and
+ * `device-lost` for the machine, `aborted` for the signal; whatever it throws, nothing of the engine is left.
+ */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
+  checkOptions("createEngine", options, ENGINE_OPTIONS);
   const { model, precision, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
-  if (precision !== undefined && !PRECISIONS.includes(precision)) throw badChoice("precision", precision, PRECISIONS);
-  if (!BACKENDS.includes(backend)) throw badChoice("backend", backend, BACKENDS);
-  if (stallMs !== undefined && !(typeof stallMs === "number" && stallMs > 0))
-    throw new MixdqError("invalid-input", `createEngine: stallMs is ${stallMs}, expected milliseconds greater than 0.`);
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
@@ -40,11 +41,4 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     return loadPipeline({ ...rest, files: httpFiles(url, rest), onProgress, signal });
   };
   return engineOf(load, signal);
-}
-
-function badChoice(name: string, got: unknown, choices: readonly string[]): MixdqError {
-  return new MixdqError(
-    "invalid-input",
-    `createEngine: ${name} is ${JSON.stringify(got)}, expected one of ${choices.join(", ")}.`,
-  );
 }

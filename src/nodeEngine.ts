@@ -2,6 +2,7 @@
  * `import { createEngine } from "mixdq-web/node"`: the same engine in Node, on the `webgpu` package (Dawn), or on
  * onnxruntime-web where it is installed. Importing this file does nothing.
  */
+import { checkOptions, ENGINE_OPTIONS, TEXT, type OptionTypes } from "./api/options.ts";
 import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
 import { type Engine, engineOf } from "./engine.ts";
@@ -28,11 +29,15 @@ export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "worke
   adapter?: AdapterChoice;
 }
 
+const { worker: _worker, workerUrl: _workerUrl, ortUrl: _ortUrl, ...SHARED_OPTIONS } = ENGINE_OPTIONS;
+const NODE_OPTIONS: OptionTypes<NodeEngineOptions> = { ...SHARED_OPTIONS, adapter: TEXT };
+
 /**
  * Loads a model on the calling thread. Throws what createEngine of "mixdq-web" throws, and `unsupported` with the command
  * that helps where the `webgpu` package or a graphics driver is missing.
  */
 export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
+  checkOptions("createEngine", options, NODE_OPTIONS);
   const { model, adapter, config, backend = "webgpu", signal, ...rest } = options;
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {

@@ -273,6 +273,32 @@ describe("in a browser", () => {
     expect(machine.mostLoaded).toBe(1);
   });
 
+  test.each<[unknown, string]>([
+    [{}, "useMixdq: model is undefined, expected the URL of a diffusers folder"],
+    [{ model: "m", dtype: "fp16" }, 'useMixdq: got an unknown option "dtype", did you mean precision?'],
+    [{ model: "m", enabled: "no" }, 'useMixdq: enabled is "no", expected true or false.'],
+    [{ model: "m", onProgress: () => {} }, 'useMixdq: got an unknown option "onProgress"'],
+  ])("useMixdq(%j) is an error that says so, and loads nothing until it is put right", async (options, says) => {
+    await show(options as never);
+    expect(shown).toMatchObject({ status: "error", error: { code: "invalid-input" } });
+    expect(shown.error!.message).toContain(says);
+    const { error, generate } = shown;
+    await show(options as never);
+    expect([shown.error === error, shown.generate === generate]).toEqual([true, true]);
+    expect(await codeOf(shown.generate({ prompt: "x" }))).toBe("invalid-input");
+    expect(machine.log).toEqual([]);
+    await show(FLOAT);
+    expect(shown).toMatchObject({ status: "ready", error: undefined });
+  });
+
+  test("a picture with an unknown option is refused before the model is there", async () => {
+    const open = hold("gate");
+    await show(FLOAT);
+    expect(await codeOf(shown.generate({ prompt: "x", steps: 4 } as never))).toBe("invalid-input");
+    expect(shown.error!.message).toContain("did you mean numInferenceSteps?");
+    open();
+  });
+
   describe("several components", () => {
     const all = new Map<string, Mixdq>();
     const Named = ({ name }: { name: string }): null => {

@@ -7,8 +7,9 @@
  * the first `generate`, for a page that should not download gigabytes unasked. Components with equal options share
  * one engine and take turns; changed options (by value) cancel what runs and replace the engine.
  */
-import { useEffect, useState, useSyncExternalStore } from "react";
+import { useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { asMixdqError, MixdqError, throwIfAborted } from "./base/errors.ts";
+import { findOptionMistake, ENGINE_OPTIONS, YES_OR_NO, type OptionTypes } from "./api/options.ts";
 import type { Engine, GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
 import type { GenerateOptions, LoadProgress, StepEvent } from "./base/types.ts";
@@ -45,7 +46,30 @@ export interface Mixdq extends MixdqState {
   readonly cancel: () => void;
 }
 
-export function useMixdq({ enabled = true, ...options }: UseMixdqOptions): Mixdq {
+const { signal: _signal, onProgress: _onProgress, ...SHARED_OPTIONS } = ENGINE_OPTIONS;
+const HOOK_OPTIONS: OptionTypes<UseMixdqOptions> = { ...SHARED_OPTIONS, enabled: YES_OR_NO };
+
+/** An engine for as long as the component is mounted. Options that cannot be are its `error`, `invalid-input`. */
+export function useMixdq(given: UseMixdqOptions): Mixdq {
+  const found = findOptionMistake("useMixdq", given, HOOK_OPTIONS);
+  // The same object while it says the same: effects may depend on it.
+  const mistake = useMemo(() => found, [found?.message]);
+  const refuse = useMemo(() => () => refusal(mistake!), [mistake]);
+  const { enabled = true, ...options } = mistake ? { ...NO_OPTIONS, enabled: false } : given;
+  const mixdq = useStore(options, enabled);
+  return mistake ? { ...mixdq, status: "error", error: mistake, generate: refuse } : mixdq;
+}
+
+/** Whoever reads `error` instead need not catch. */
+function refusal(mistake: MixdqError): Promise<never> {
+  const refused = Promise.reject<never>(mistake);
+  refused.catch(() => {});
+  return refused;
+}
+
+const NO_OPTIONS: SharedOptions = { model: "" };
+
+function useStore(options: SharedOptions, enabled: boolean): Mixdq {
   const [kept, setStore] = useState(() => new Store(options));
   let store = kept;
   if (store.key !== engineKey(options)) {

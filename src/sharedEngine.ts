@@ -3,6 +3,7 @@
  * a picture needs. Its users' pictures take turns, and the last user to let go ends it. One that is wanted again
  * before the task is over (a component that StrictMode mounts twice, or that takes another's place) never ended.
  */
+import { checkOptions, GENERATE_OPTIONS } from "./api/options.ts";
 import { MixdqError, throwIfAborted } from "./base/errors.ts";
 import { type Engine, type GeneratedImage, createEngine } from "./index.ts";
 import type { EngineOptions, GenerateOptions, LoadProgress } from "./base/types.ts";
@@ -102,6 +103,7 @@ class Requests {
   }
 
   async add(options: GenerateOptions): Promise<GeneratedImage> {
+    checkOptions("generate", options, GENERATE_OPTIONS); // before a model is waited for
     const own = new AbortController();
     this.#waiting?.abort();
     this.#waiting = own;

@@ -2,10 +2,12 @@
  * What can be known before anything large is downloaded: is there an adapter that the engine can use, is the model
  * there, and how many bytes is it. Reads model_index.json, indexes of shards and file sizes only.
  */
+import { adapterName } from "../base/adapter.ts";
 import { BACKENDS } from "../base/choices.ts";
 import { MixdqError } from "../base/errors.ts";
 import { redactAddress } from "../base/redact.ts";
 import { checkLimits, NO_ADAPTER } from "../gpu/device.ts";
+import { checkOptions, SUPPORT_OPTIONS } from "./options.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
@@ -50,7 +52,12 @@ export interface Support {
   readonly modelBytes: number;
 }
 
+/**
+ * Whether createEngine would work here: the reasons why not, and the bytes it would fetch. Throws `invalid-input` for an
+ * unknown or unfit option and what an aborted fetch throws; everything else is a reason.
+ */
 export async function checkSupport(options: SupportOptions = {}): Promise<Support> {
+  checkOptions("checkSupport", options, SUPPORT_OPTIONS);
   const { backend = "webgpu", precision = "fp16", stallMs, signal } = options;
   const machine = await lookAtMachine();
   const reasons: SupportReason[] = [];
@@ -118,8 +125,7 @@ async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) return { ...nothing, reasons: [NO_GPU] };
 
-  const { vendor, architecture, description } = adapter.info;
-  const name = description || [vendor, architecture].filter(Boolean).join(" ") || "unnamed adapter";
+  const name = adapterName(adapter.info);
   const reasons = limitReasons(adapter, name);
   return {
     backends: reasons.length === 0 ? [...BACKENDS] : backends,
@@ -138,7 +144,7 @@ function limitReasons({ limits }: GPUAdapter, name: string): SupportReason[] {
   }
 }
 
-const INSTEAD = "The ort-wasm backend works without WebGPU, but slowly.";
+const INSTEAD = 'The backend "ort-wasm" works without WebGPU in fp16 and fp32, but slowly.';
 
 const INSECURE: SupportReason = {
   code: "insecure-context",

@@ -41,9 +41,9 @@ export function checkRequest(
   if (typeof prompt !== "string") refuse("prompt", typeof prompt, "a text");
   if (!Number.isSafeInteger(seed) || seed < 0) refuse("seed", seed, "a whole number from 0 to 2^53 - 1");
   if (!Number.isInteger(steps) || steps < 1 || steps > MAX_STEPS)
-    refuse("steps", steps, `a whole number from 1 to ${MAX_STEPS}`);
+    refuse("numInferenceSteps", steps, `a whole number from 1 to ${MAX_STEPS}`);
   if (!Number.isFinite(guidanceScale) || guidanceScale < 0)
-    refuse("guidance scale", guidanceScale, "a number from 0 on");
+    refuse("guidanceScale", guidanceScale, "a number from 0 on");
   const unit = Math.max(8, model.vae.scale);
   for (const [name, size] of Object.entries({ width, height }))
     if (!Number.isInteger(size) || size < unit || size > MAX_SIZE || size % unit !== 0)
