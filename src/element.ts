@@ -3,31 +3,95 @@
  * where an <img> could stand. Importing this file does nothing; `defineMixdqImage()` makes the tag known.
  *
  * Attributes: `prompt` and `model` (nothing happens without both), `negative-prompt`, `precision`, `config`, `seed`,
- * `steps`, `guidance`, `width`, `height`; they mean what the options of createEngine and generate mean. A change begins
+ * `steps`, `guidance`, `width`, `height`; they mean what the options of createEngine and generate mean. Each is a property
+ * too (`element.negativePrompt = "fog"`, `element.seed = 7`; undefined removes the attribute), also when it was set before the
+ * tag was known. `element.image` is the picture that is shown. A change begins
  * another picture and cancels the one that is being made, unless that will be there within a second: typing into `prompt`
  * shows pictures. Removing the element frees its engine.
  *
  * Events, none of which bubbles, as with <img>: `progress` (detail: LoadProgress), `step` (StepEvent), `load`
  * (GeneratedImage), `error` (MixdqError). Parts for styles: `picture`, `progress`, `error`.
  */
+import { renamed, rightName } from "./api/options.ts";
+import { invalidInput, type MixdqError } from "./base/errors.ts";
+import { show } from "./base/printable.ts";
 import type { GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
-import type { Precision } from "./base/types.ts";
+import type { LoadProgress, Precision, StepEvent } from "./base/types.ts";
 
-const ATTRIBUTES = [
-  ...["prompt", "negative-prompt", "model", "precision", "config"],
-  ...["seed", "steps", "guidance", "width", "height"],
-] as const;
+/** Every attribute, as the property that mirrors it. */
+const TEXTS = {
+  prompt: "prompt",
+  negativePrompt: "negative-prompt",
+  model: "model",
+  precision: "precision",
+  config: "config",
+} as const;
+const NUMBERS = { seed: "seed", steps: "steps", guidance: "guidance", width: "width", height: "height" } as const;
+const ATTRIBUTES = { ...TEXTS, ...NUMBERS };
+const NAMES: readonly string[] = Object.values(ATTRIBUTES);
+
+/** What `generate` calls them. */
+const OPTION_NAMES = {
+  numInferenceSteps: "steps",
+  guidanceScale: "guidance",
+  negativePrompt: "negative-prompt",
+} as const;
+const NAMES_OF_OPTIONS: Readonly<Record<string, string>> = {
+  ...Object.fromEntries(NAMES.map((name) => [name, name])),
+  ...OPTION_NAMES,
+};
+
+export interface MixdqImageEventMap {
+  /** While the model loads. */
+  progress: CustomEvent<LoadProgress>;
+  step: CustomEvent<StepEvent>;
+  /** A picture is shown. */
+  load: CustomEvent<GeneratedImage>;
+  error: CustomEvent<MixdqError>;
+}
+
+/** What `document.createElement("mixdq-image")` returns, once defineMixdqImage() was called. */
+export interface MixdqImageElement extends HTMLElement {
+  prompt: string | undefined;
+  negativePrompt: string | undefined;
+  model: string | undefined;
+  precision: Precision | undefined;
+  config: string | undefined;
+  seed: number | undefined;
+  steps: number | undefined;
+  guidance: number | undefined;
+  width: number | undefined;
+  height: number | undefined;
+  /** The picture that is shown. */
+  readonly image: GeneratedImage | undefined;
+  addEventListener<K extends keyof MixdqImageEventMap>(
+    type: K,
+    listener: (this: MixdqImageElement, event: MixdqImageEventMap[K]) => unknown,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "mixdq-image": MixdqImageElement;
+  }
+}
 
 /** Does nothing when the tag is taken. Only in a browser. */
 export function defineMixdqImage(tag = "mixdq-image"): void {
-  if (customElements.get(tag) === undefined) customElements.define(tag, createClass());
+  if (customElements.get(tag) === undefined) customElements.define(tag, withProperties(createClass()));
 }
 
 /** A function, because HTMLElement is missing where pages are rendered on a server. */
 function createClass(): CustomElementConstructor {
   return class MixdqImage extends HTMLElement {
-    static readonly observedAttributes = ATTRIBUTES;
+    static readonly observedAttributes = NAMES;
 
     /** The picture that is shown. */
     image: GeneratedImage | undefined;
@@ -57,6 +121,7 @@ function createClass(): CustomElementConstructor {
     }
 
     connectedCallback(): void {
+      takeEarlyProperties(this);
       this.#schedule();
     }
 
@@ -89,6 +154,7 @@ function createClass(): CustomElementConstructor {
       this.#show(this.#bar);
       this.#bar.removeAttribute("value");
       try {
+        checkAttributes(this);
         const image = await this.#engine().generate({
           prompt,
           negativePrompt: this.#text("negative-prompt"),
@@ -102,7 +168,8 @@ function createClass(): CustomElementConstructor {
         this.#draw(image, prompt);
         this.#show(this.#newest === request ? this.#canvas : this.#bar);
         this.#tell("load", image);
-      } catch (error) {
+      } catch (thrown) {
+        const error = renamed(thrown, NAMES_OF_OPTIONS);
         if (this.#newest !== request) return; // another picture, or none, is wanted by now
         this.#message.textContent = error instanceof Error ? error.message : String(error);
         this.#show(this.#message);
@@ -151,7 +218,7 @@ function createClass(): CustomElementConstructor {
       return this.getAttribute(name) || undefined;
     }
 
-    /** What is no number becomes NaN, which `generate` refuses by name. */
+    /** `checkAttributes` has seen that it is one. */
     #number(name: string): number | undefined {
       const text = this.#text(name);
       return text === undefined ? undefined : Number(text);
@@ -161,6 +228,59 @@ function createClass(): CustomElementConstructor {
       this.dispatchEvent(new CustomEvent(type, { detail }));
     }
   };
+}
+
+/** Accessors on the class, so that a framework finds them with `in` and sets them instead of attributes. */
+function withProperties(type: CustomElementConstructor): CustomElementConstructor {
+  for (const [property, attribute] of Object.entries(ATTRIBUTES)) {
+    const isNumber = property in NUMBERS;
+    Object.defineProperty(type.prototype, property, {
+      configurable: true,
+      enumerable: true,
+      get(this: HTMLElement): string | number | undefined {
+        const text = this.getAttribute(attribute);
+        if (text === null) return undefined;
+        return isNumber ? numberOf(text) : text;
+      },
+      set(this: HTMLElement, value: unknown): void {
+        if (value === undefined || value === null) this.removeAttribute(attribute);
+        else this.setAttribute(attribute, String(value));
+      },
+    });
+  }
+  return type;
+}
+
+/** What was set before the class was known lies on the element itself and hides the accessor. */
+function takeEarlyProperties(element: HTMLElement): void {
+  for (const property of Object.keys(ATTRIBUTES)) {
+    if (!Object.hasOwn(element, property)) continue;
+    const early = element as unknown as Record<string, unknown>;
+    const value = early[property];
+    delete early[property];
+    early[property] = value;
+  }
+}
+
+/** Number("") and Number(" ") are 0. */
+const numberOf = (text: string): number => (text.trim() === "" ? NaN : Number(text));
+
+/** Attributes of every element, and those that frameworks add. */
+const FOREIGN = /^(id|class|style|slot|part|title|lang|dir|role|hidden|tabindex|is|on\w+|(data|aria)-.*|.*[:@.].*)$/;
+
+/** Throws `invalid-input` for a number that is none, and for a name that must have meant one of ours. */
+function checkAttributes(element: HTMLElement): void {
+  for (const name of element.getAttributeNames()) {
+    if (NAMES.includes(name) || FOREIGN.test(name)) continue;
+    const meant = rightName(name, [...NAMES, ...Object.keys(OPTION_NAMES)]);
+    const advice = meant && (NAMES_OF_OPTIONS[meant] ?? meant);
+    if (advice) throw invalidInput(`<mixdq-image>: got an unknown attribute ${show(name)}, did you mean ${advice}?`);
+  }
+  for (const name of Object.values(NUMBERS)) {
+    const text = element.getAttribute(name);
+    if (text !== null && text !== "" && !Number.isFinite(numberOf(text)))
+      throw invalidInput(`${name}: got ${show(text)}, expected a number.`);
+  }
 }
 
 const STYLE = `
