@@ -213,6 +213,43 @@ describe("on SwiftShader", () => {
     },
   );
 
+  test(
+    "the keyboard's focus stays: on what was pressed, or on Generate where that is gone; the mode stays with its picture",
+    { timeout: SLOW_MS },
+    async () => {
+      const page = await openPage({ prompt: PROMPT, seed: SEED, steps: 50, precision: "fp32", w: 64, h: 64 });
+      const focused = (): Promise<string> =>
+        page.evaluate(() => {
+          const { id, value } = document.activeElement as HTMLInputElement;
+          return id || value || document.activeElement!.tagName;
+        });
+      const isBusy = (): Promise<unknown> => page.waitForSelector('#app:not([data-state="idle"])');
+      await page.focus("#generate");
+      await page.keyboard.press("Enter");
+      await isBusy();
+      expect(await focused()).toBe("generate");
+      expect(await page.getAttribute("#generate", "aria-disabled")).toBe("true");
+      await page.keyboard.press("Enter"); // nothing: one picture at a time
+      await page.keyboard.press("Escape");
+      await isIdle(page);
+      expect(await focused()).toBe("generate");
+      expect(await page.getAttribute("#generate", "aria-disabled")).toBe(null);
+
+      await page.focus('[name="mode"][value="picture"]');
+      await page.keyboard.press("Enter");
+      await isBusy();
+      expect(await focused()).toBe("picture");
+      await page.keyboard.press("ArrowRight");
+      expect(await page.getAttribute("#app", "data-mode")).toBe("picture");
+      expect(await page.isChecked('[name="mode"][value="picture"]')).toBe(true);
+      await page.focus("#cancel");
+      await page.keyboard.press("Enter");
+      await isIdle(page);
+      expect(await focused()).toBe("generate");
+      expect(await page.isVisible("#error")).toBe(false);
+    },
+  );
+
   test("a size that cannot be is refused before anything is loaded, with what would do", async () => {
     const page = await openPage({ prompt: PROMPT, w: 100 });
     const requests: string[] = [];
@@ -390,10 +427,69 @@ describe("<mixdq-image> in another page", () => {
       await expect.poll(() => page.workers().length, { timeout: 10_000 }).toBe(0);
     },
   );
+
+  test(
+    "attributes are properties, also set before the tag is known; what cannot be is refused in the attribute's name",
+    { timeout: SLOW_MS },
+    async () => {
+      const early = `<mixdq-image id="a" seed="1"></mixdq-image><mixdq-image id="b" prompt="x" model="m" guidance_scale="2">
+        </mixdq-image><script>
+          const values = { prompt: "${PROMPT}", model: "../models/postcard", precision: "fp32", steps: 0, negativePrompt: "fog" };
+          Object.assign(document.querySelector("#a"), values);
+        </script>`;
+      const page = await embed(early);
+      const messageOf = (id: string): Promise<string | null> => page.locator(`#${id} [part=error]`).textContent();
+      await heard(page, "error", 2);
+      expect(await messageOf("b")).toBe(
+        '<mixdq-image>: got an unknown attribute "guidance_scale", did you mean guidance?',
+      );
+      expect(await messageOf("a")).toBe("steps: got 0, expected a whole number from 1 to 1000.");
+      const seen = await page.evaluate(() => {
+        const element = document.querySelector("mixdq-image")!;
+        const { prompt, negativePrompt, steps, seed, width, image } = element;
+        const attributes = ["negative-prompt", "steps"].map((name) => element.getAttribute(name));
+        const own = Object.keys(element);
+        return { prompt, negativePrompt, steps, seed, width, image, attributes, own };
+      });
+      expect(seen).toMatchObject({
+        prompt: PROMPT,
+        negativePrompt: "fog",
+        steps: 0,
+        seed: 1,
+        attributes: ["fog", "0"],
+      });
+      expect([seen.width, seen.image, seen.own.includes("prompt")]).toEqual([undefined, undefined, false]);
+
+      await page.evaluate(() => Object.assign(document.querySelector("#a")!, { steps: undefined, seed: "abc" }));
+      await heard(page, "error", 3);
+      expect(await messageOf("a")).toBe('seed: got "abc", expected a number.');
+      expect(await page.locator("#a").getAttribute("steps")).toBe(null);
+    },
+  );
 });
 
 describe("without WebGPU", () => {
   inBrowser("none");
+
+  test("integers are offered without WebGPU too, in floats; what failed there is not offered again", async () => {
+    const page = await openPage({ prompt: PROMPT, precision: "w4a8" });
+    await page.waitForSelector("#use-wasm:not([hidden])");
+    expect(await page.textContent("#error-message")).toContain('backend "ort-wasm"');
+    await page.route("**/engine.worker*", (route) => route.abort());
+    await page.focus("#use-wasm");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector('#error[data-code="unsupported"]:not([hidden])');
+    expect(await page.isChecked('[name="precision"][value="fp16"]')).toBe(true);
+    expect(await page.inputValue("#backend")).toBe("ort-wasm");
+    expect(await page.isVisible("#use-wasm")).toBe(false);
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe("generate");
+    await page.check('[name="precision"][value="w4a8"]', { force: true });
+    await page.unroute("**/engine.worker*");
+    await page.click("#generate");
+    await page.waitForFunction(() => /integer/.test(document.querySelector("#error-message")!.textContent!));
+    expect(await page.textContent("#error")).not.toMatch(/ --[a-z]/);
+    expect(await page.isVisible("#use-wasm")).toBe(false);
+  });
 
   test(
     "the page says so and offers the WebAssembly backend, which makes the picture",

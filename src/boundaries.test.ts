@@ -64,11 +64,11 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   engine: ["worker", "pipeline", "api"],
   index: ["engine", "worker", "pipeline", "api", "weights"],
   nodeEngine: ["engine", "pipeline", "model", "node", "api", "weights", "quant"],
-  sharedEngine: ["index"],
+  sharedEngine: ["index", "api"],
   ui: ["index", "mixdq/quality"],
-  element: ["sharedEngine", "index"],
+  element: ["sharedEngine", "index", "api"],
   single: ["index", "element"],
-  react: ["sharedEngine", "index"],
+  react: ["sharedEngine", "index", "api"],
 };
 
 /** Knows nothing and may be known by all. */
@@ -93,6 +93,11 @@ const TERRITORY: readonly { word: RegExp; rooms: readonly string[] }[] = [
   { word: /\bnavigator\.gpu\b/, rooms: ["gpu", "api"] },
   { word: /\bdocument\./, rooms: ["ui", "element", "api"] },
   { word: /\bprocess\./, rooms: ["node", "cli"] },
+  // A message that a page can show must not advise a flag.
+  {
+    word: /(?<![\w-])--(precision|backend|config|model|adapter|kernels|no-f16|no-share|steps|seed|guidance)\b/,
+    rooms: ["cli", "node", "mixdq/sensitivity", "mixdq/calibration", "mixdq/allocation"],
+  },
   { word: /\bcreateShaderModule\b|\bcreateComputePipeline/, rooms: ["gpu"] },
 ];
 

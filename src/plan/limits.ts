@@ -43,18 +43,18 @@ export function assertWithinLimits(
     if (bytes > most)
       refuse(
         `${tensor.name}: its activation needs a binding of ${bytes} bytes, the device allows ${most} (${limit}). ` +
-          "Generate a smaller picture, or use --precision fp16.",
+          "Generate a smaller picture, or use precision fp16.",
       );
   }
   for (const { key, bytes } of weights)
     if (bytes > most)
       refuse(
         `${key}: the weight needs a binding of ${bytes} bytes, the device allows ${most} (${limit}). ` +
-          "Use --precision fp16.",
+          "Use precision fp16.",
       );
   if (memory.keptBytes > maxBufferBytes)
     refuse(
       `${name}: the keys and values of the text need a buffer of ${memory.keptBytes} bytes, the device allows ${maxBufferBytes} ` +
-        "(maxBufferSize). Use --precision fp16, or guidance 0.",
+        "(maxBufferSize). Use precision fp16, or guidance 0.",
     );
 }

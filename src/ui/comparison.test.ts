@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { MixdqError } from "../base/errors.ts";
-import { amplifiedDifference, likenessOf, compare, isSoftware, type Sides } from "./comparison.ts";
+import { amplifiedDifference, likenessOf, compare, type Sides } from "./comparison.ts";
 import type { Session } from "./session.ts";
 import { DEFAULTS, type Settings } from "./settings.ts";
 
@@ -21,16 +21,6 @@ test("equal pictures have SSIM 1 and no PSNR; one off everywhere has 48.13 dB", 
   expect(likenessOf(gray(7), gray(7))).toEqual({ ssim: 1, ssim11: 1, psnr: undefined });
   expect(likenessOf(gray(7), gray(8)).psnr).toBeCloseTo(48.1308, 4);
   expect(likenessOf(gray(7, 8), gray(8, 8)).ssim11).toBeUndefined();
-});
-
-test("software adapters are told from GPUs", () => {
-  const names = ["Google swiftshader", "llvmpipe (LLVM 15, 256 bits)", "Microsoft Basic Render Driver"];
-  expect(names.map(isSoftware)).toEqual([true, true, true]);
-  expect(["NVIDIA GeForce RTX 3060", "apple metal-3", "Intel Warpath Graphics"].map(isSoftware)).toEqual([
-    false,
-    false,
-    false,
-  ]);
 });
 
 /** Makes pictures at once, and writes down in which order and beside what. */

@@ -82,7 +82,3 @@ export function amplifiedDifference(a: Pixels, b: Pixels, factor: number): Uint8
   for (let i = 0; i < result.length; i++) result[i] = i % 4 === 3 ? 255 : factor * Math.abs(a.data[i]! - b.data[i]!);
   return result;
 }
-
-/** Adapters that compute on the processor: Chromium's and Mesa's, and Windows' own. */
-export const isSoftware = (adapter: string): boolean =>
-  /swiftshader|llvmpipe|lavapipe|basic render|\bwarp\b|software|\bcpu\b/i.test(adapter);

@@ -1,15 +1,15 @@
 /** What the side by side mode shows: the pair under its divider, the three prints, and the numbers. */
 import type { GeneratedImage } from "../index.ts";
+import { isSoftware } from "../base/adapter.ts";
 import type { Precision } from "../base/types.ts";
-import { amplifiedDifference, isSoftware, likenessOf, type Side, type SideName, type Sides } from "./comparison.ts";
-import { byId } from "./dom.ts";
+import { amplifiedDifference, likenessOf, type Side, type SideName, type Sides } from "./comparison.ts";
+import { byId, show } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";
 import { explain, showError } from "./view.ts";
 
 const SIDES: readonly SideName[] = ["left", "right"];
 
 const element = (id: string): HTMLElement => byId(id, HTMLElement);
-const show = (id: string, visible: boolean): void => void (element(id).hidden = !visible);
 const write = (id: string, text: string): void => void (element(id).textContent = text);
 
 let shown: Sides = {};
@@ -140,7 +140,7 @@ interface Cost {
 
 const COSTS: readonly Cost[] = [
   { id: "unet", name: "UNet", of: ({ stats }) => stats.unetMs, format: formatMs },
-  { id: "total", name: "Whole picture", of: ({ stats }) => stats.totalMs, format: formatMs },
+  { id: "total", name: "Whole picture", of: ({ stats }) => stats.totalMs - stats.compileMs, format: formatMs },
   { id: "weights", name: "Weights, all parts", of: ({ stats }) => stats.weightBytes, format: formatBytes },
   {
     id: "peak",
@@ -175,7 +175,7 @@ function contextOf({ stats }: GeneratedImage, adapter: string): string {
   const steps = stats.steps === 1 ? "one step" : `${stats.steps} steps`;
   const times = isSoftware(adapter)
     ? `${adapter} is a software adapter: times here say nothing about a GPU.`
-    : `Times are the clock's, of ${steps}, of this one run; the first after loading also warms up.`;
+    : `Times are the clock's, of ${steps}, of this one run, without compiling; the first after loading also warms up.`;
   return `${times} Bytes are of the whole pipeline (text encoders, UNet, decoder), counted by the engine's own allocator: peak is weights and working memory.`;
 }
 

@@ -6,7 +6,7 @@ import { compare } from "./comparison.ts";
 import * as comparisonView from "./comparisonView.ts";
 import { findMistake, readForm, showDefaults, writeForm } from "./form.ts";
 import { type Hooks, Session } from "./session.ts";
-import { EXAMPLES, type Settings, randomSeed, readSettings, writeSettings } from "./settings.ts";
+import { EXAMPLES, type Settings, isQuantized, randomSeed, readSettings, writeSettings } from "./settings.ts";
 import * as view from "./view.ts";
 
 const form = byId("controls", HTMLFormElement);
@@ -21,7 +21,7 @@ let looking: AbortController | undefined;
 
 async function generate(): Promise<void> {
   if (running && !running.signal.aborted) return;
-  looking?.abort(); // what it would say is about to be known better
+  looking?.abort(); // the engine will say the same, and more
   const mistake = findMistake();
   if (mistake) {
     view.showError(new MixdqError("invalid-input", mistake.message));
@@ -115,6 +115,12 @@ async function lookAround(): Promise<void> {
   }
 }
 
+/** While a picture is made its mode stays: by mouse, by arrow keys and by name alike. */
+for (const radio of document.querySelectorAll<HTMLInputElement>('[name="mode"]'))
+  radio.addEventListener("click", (event) => {
+    if (running) event.preventDefault();
+  });
+
 function showExamples(): void {
   const chips = EXAMPLES.map((text) => {
     const chip = Object.assign(document.createElement("button"), { type: "button", textContent: text });
@@ -191,13 +197,24 @@ byId("dice", HTMLButtonElement).addEventListener("click", () => {
   rememberInUrl();
 });
 byId("use-wasm", HTMLButtonElement).addEventListener("click", () => {
-  byId("backend", HTMLSelectElement).value = "ort-wasm";
+  const settings = readForm(debug);
+  // It has no integer kernels.
+  writeForm({
+    ...settings,
+    backend: "ort-wasm",
+    precision: isQuantized(settings.precision) ? "fp16" : settings.precision,
+  });
+  settle();
   rememberInUrl();
   void generate();
 });
 pixelated.addEventListener("change", () => view.setPixelated(pixelated.checked));
 // A page kept for the back button would keep its GPU memory too; the next picture loads the model again.
-window.addEventListener("pagehide", () => void session.dispose());
+window.addEventListener("pagehide", () => {
+  running?.abort(); // an engine that is still being loaded
+  looking?.abort();
+  void session.dispose();
+});
 
 writeForm(readSettings(location.search));
 settle();

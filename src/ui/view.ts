@@ -3,14 +3,13 @@ import type { GeneratedImage, Support } from "../index.ts";
 import { MixdqError } from "../base/errors.ts";
 import type { EngineInfo, LoadProgress, Precision, StepEvent } from "../base/types.ts";
 import { adviceFor, adviceForReasons } from "./advice.ts";
-import { byId } from "./dom.ts";
+import { byId, setBusy, show } from "./dom.ts";
 import { formatBytes, formatMs } from "./format.ts";
 import { isQuantized, type Mode } from "./settings.ts";
 
 type State = "idle" | "loading" | "generating";
 
 const element = (id: string): HTMLElement => byId(id, HTMLElement);
-const show = (id: string, visible: boolean): void => void (element(id).hidden = !visible);
 const write = (id: string, text: string): void => void (element(id).textContent = text);
 
 let downloadUrl = "";
@@ -80,8 +79,8 @@ export function showState(state: State): void {
   const busy = state !== "idle";
   show("progress", busy);
   show("cancel", busy);
-  byId("generate", HTMLButtonElement).disabled = busy;
-  for (const radio of document.querySelectorAll<HTMLInputElement>('[name="mode"]')) radio.disabled = busy;
+  setBusy(element("generate"), busy);
+  for (const radio of document.querySelectorAll<HTMLInputElement>('[name="mode"]')) setBusy(radio, busy);
   show("stages", state === "generating");
   show("turn", mode === "compare");
   if (busy) write("empty", EMPTY[mode]); // not "Cancelled." any more
@@ -93,15 +92,21 @@ export function showTurn(precision: Precision, turn: number): void {
   write("turn", `${precision} · ${turn} of 2`);
 }
 
-export function showLoading({ status, file, loadedBytes, totalBytes, progress }: LoadProgress): void {
+export function showLoading({ status, ...state }: LoadProgress): void {
+  const { file, loadedBytes, totalBytes, progress, compiled = 0, pipelines = 0 } = state;
   const bar = byId("bar", HTMLProgressElement);
   const titles = {
     config: "Reading the model's description",
     download: "Loading the model",
-    compile: "Preparing the GPU",
+    compile: "Compiling for this GPU",
     ready: "Ready",
   };
   write("status", titles[status]);
+  if (status === "compile" && pipelines > 0) {
+    bar.value = (100 * compiled) / pipelines;
+    write("detail", `${compiled} of ${pipelines} kernels`);
+    return;
+  }
   if (totalBytes > 0) bar.value = progress;
   else bar.removeAttribute("value");
   const bytes = totalBytes > 0 ? `${formatBytes(loadedBytes)} of ${formatBytes(totalBytes)}` : formatBytes(loadedBytes);
@@ -156,14 +161,16 @@ export function showWarnings(warnings: readonly string[]): void {
 }
 
 function showTimes({ stats }: GeneratedImage): void {
-  const other = Math.max(0, stats.totalMs - stats.encodeMs - stats.unetMs - stats.decodeMs);
+  const { compileMs, encodeMs, unetMs, decodeMs, totalMs } = stats;
+  const other = Math.max(0, totalMs - compileMs - encodeMs - unetMs - decodeMs);
   const parts: [key: string, name: string, ms: number][] = [
-    ["encode", "Prompt", stats.encodeMs],
-    ["unet", stats.steps === 1 ? "UNet, 1 step" : `UNet, ${stats.steps} steps`, stats.unetMs],
-    ["decode", "Decoder", stats.decodeMs],
+    ["compile", "Compiling", compileMs],
+    ["encode", "Prompt", encodeMs],
+    ["unet", stats.steps === 1 ? "UNet, 1 step" : `UNet, ${stats.steps} steps`, unetMs],
+    ["decode", "Decoder", decodeMs],
     ["other", "Other", other],
   ];
-  const shown = parts.filter(([key, , ms]) => key !== "other" || ms >= 1);
+  const shown = parts.filter(([key, , ms]) => !["compile", "other"].includes(key) || ms >= 1);
   element("time-bar").replaceChildren(
     ...shown.map(([key, , ms]) => {
       const part = document.createElement("span");
@@ -173,7 +180,7 @@ function showTimes({ stats }: GeneratedImage): void {
     }),
   );
   element("time-list").replaceChildren(
-    ...[...shown, ["total", "Total", stats.totalMs] as const].map(([key, name, ms]) => {
+    ...[...shown, ["total", "Total", totalMs] as const].map(([key, name, ms]) => {
       const row = document.createElement("div");
       row.dataset.part = key;
       row.append(Object.assign(document.createElement("dt"), { textContent: name }));
@@ -196,8 +203,11 @@ export function showError(error: unknown): void {
   const { code, title, message, advice } = explain(error);
   element("error").dataset.code = code;
   fillError(title, message, advice);
-  show("use-wasm", code === "unsupported" && mode === "picture");
+  show("use-wasm", code === "unsupported" && canRunWithoutGpu());
 }
+
+/** Whether the WebAssembly backend is another way than the one that failed. It has no integers to compare with. */
+const canRunWithoutGpu = (): boolean => mode === "picture" && byId("backend", HTMLSelectElement).value !== "ort-wasm";
 
 /** An error in words; one that nobody expected goes to the console as well. */
 export function explain(error: unknown): { code: string; title: string; message: string; advice: string } {
@@ -214,7 +224,7 @@ export function showUnsupported({ reasons, backends }: Support): void {
   element("error").dataset.code = reasons[0].code;
   fillError(title, reasons.map((r) => r.message).join(" "), advice);
   const modelOnly = reasons.every(({ code }) => ["model", "offline", "network"].includes(code));
-  show("use-wasm", !modelOnly && backends.includes("ort-wasm") && mode === "picture");
+  show("use-wasm", !modelOnly && backends.includes("ort-wasm") && canRunWithoutGpu());
 }
 
 function fillError(title: string, message: string, advice: string): void {
