@@ -48,14 +48,14 @@ describe("generate refuses before any work is done:", () => {
   };
 
   test.each<[string, string[], string[], ErrorCode?]>([
-    ["no steps", ["--steps", "0"], ["steps: got 0, expected a whole number from 1 to 1000"]],
+    ["no steps", ["--steps", "0"], ["--steps: got 0, expected a whole number from 1 to 1000"]],
     ["steps that are no number", ["--steps", "abc"], ["--steps abc: expected a whole number"]],
     ["a negative seed", ["--seed", "-1"], ["--seed -1: expected a whole number"]],
     ["a seed beyond 2^53", ["--seed", "1152921504606846976"], ["seed: got 11529215046068", "from 0 to 2^53 - 1"]],
     ["a width that is no multiple of 8", ["--width", "100"], ["width: got 100, expected a multiple of 8 pixels"]],
     ["no width", ["--width", "0"], ["width: got 0, expected a multiple of 8 pixels"]],
     ["a height beyond every GPU", ["--height", "8192"], ["height: got 8192", "from 8 to 4096"]],
-    ["a negative guidance", ["--guidance", "-3"], ["guidance scale: got -3, expected a number from 0 on"]],
+    ["a negative guidance", ["--guidance", "-3"], ["--guidance: got -3, expected a number from 0 on"]],
     ["an unknown precision", ["--precision", "fp8"], ["--precision fp8: expected fp16, fp32"]],
     [
       "a quantized precision of a model without a configuration",

@@ -1,6 +1,7 @@
 /** What a caller does first with what a reader has taken, and what must hold then. */
 import { Config, parseConfigText } from "../../src/base/config.ts";
-import { oneOf, readFlags, RUN_FLAGS, runFlags, weightFlags } from "../../src/cli/options.ts";
+import { choice, readFlags } from "../../src/cli/flags.ts";
+import { RUN_FLAGS, runFlags, WEIGHT_FLAGS, weightsOf } from "../../src/cli/options.ts";
 import { createScheduler } from "../../src/diffusion/scheduler.ts";
 import { createTokenizer } from "../../src/text/tokenizer.ts";
 import { content, textOf, type Files } from "./files.ts";
@@ -58,16 +59,10 @@ export const COMMAND_LINE =
   "--model\nx\n--precision\nw4a8\n--backend\nwebgpu\n--kernels\ntiled\n--debug\n1\n--group\n64\n--symmetric";
 
 export function runFlagsOf(files: Files): void {
-  const options = {
-    ...RUN_FLAGS,
-    "weight-range": { type: "string" },
-    group: { type: "string" },
-    symmetric: { type: "boolean" },
-  } as const;
-  const { flags } = readFlags(textOf(files, "arguments.txt").split("\n"), options);
+  const known = { ...RUN_FLAGS, ...WEIGHT_FLAGS, model: choice(["x"], "") };
+  const { flags } = readFlags(textOf(files, "arguments.txt").split("\n"), known);
   runFlags(flags);
-  weightFlags(flags);
-  oneOf(flags, "model", ["x"]);
+  weightsOf(flags);
 }
 
 export async function drain(tensors: AsyncIterable<unknown>): Promise<void> {

@@ -2,23 +2,29 @@
 import { requestNodeGpu } from "../node/adapter.ts";
 import { loadPipeline } from "../pipeline.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { modelFolder } from "./defaults.ts";
-import { integer, readFlags, RUN_FLAGS, runFlags } from "./options.ts";
-
-export const BENCH_USAGE = `mixdq bench
-  --runs N              pictures to time after a warm-up; default 5
-  --model DIR --precision fp32|fp16 --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
+import { command } from "./command.ts";
+import { integer, withDefault } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { RUN_FLAGS, runFlags, type RunFlags } from "./options.ts";
 
 const PROMPT = "a red house by the sea at sunset with two pine trees";
 
-export async function bench(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, { ...RUN_FLAGS, runs: { type: "string" } });
-  const run = runFlags(flags);
-  const runs = integer(flags, "runs") ?? 5;
+export const bench = command({
+  name: "bench",
+  summary: "times a picture of the default size, which is checked against itself first",
+  flags: {
+    runs: withDefault(integer("pictures to time after a warm-up"), 5),
+    model: modelFlag(),
+    ...RUN_FLAGS,
+  },
+  run: async ({ runs, model, ...flags }) => timePictures(runs, model, runFlags(flags)),
+});
+
+async function timePictures(runs: number, model: string, run: RunFlags): Promise<void> {
   const pipeline = await loadPipeline({
     ...run,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
-    files: await diskFiles(modelFolder(flags)),
+    files: await diskFiles(model),
   });
   const first = await pipeline.generate({ prompt: PROMPT, seed: 1 });
   const rows: Record<string, number[]> = { encodeMs: [], unetMs: [], decodeMs: [], totalMs: [] };

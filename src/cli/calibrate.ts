@@ -9,53 +9,62 @@ import { denoise, type UNetObserver } from "../model/denoise.ts";
 import { ModelGraphs } from "../model/graphs.ts";
 import { checkRequest, type Settings } from "../model/request.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
-import { modelFolder } from "./defaults.ts";
+import { PRECISIONS } from "../base/choices.ts";
+import { command } from "./command.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readText, sha256 } from "../node/inputFiles.ts";
-import { integer, readFlags, required, RUN_FLAGS } from "./options.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { choice, integer, required, seed, text, toggle, withDefault, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { RUN_FLAGS } from "./options.ts";
+import { withLock } from "../node/lock.ts";
+import { assertWritable, isSpecial, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { SavedRun } from "./savedRun.ts";
 
-export const CALIBRATE_USAGE = `mixdq calibrate --prompts FILE --out calibration.json
-  --model DIR           a diffusers folder; default: the model in models/postcard
-  --prompts FILE        text, one prompt a line
-  --limit N             only the first N of them
-  --seed N              start noise of the first prompt, one more for each that follows; default 0
-  --steps N             default: the model's own
-  --no-bos              record the text's first token too (to see what MixDQ's BOS-aware ranges are good for)
-  --precision fp32|fp16 default fp32
-  --adapter NAME --kernels direct|tiled --no-f16 --no-share --debug 1..2
-  A run that was killed goes on from calibration.json.partial with the same flags.`;
-
 const FLAGS = {
+  model: modelFlag("a diffusers folder"),
+  prompts: required(text("FILE", "text, one prompt a line"), "a text file with one prompt a line"),
+  limit: integer("only the first N prompts"),
+  out: required(text("calibration.json", "the file to write"), "the calibration.json to write"),
+  seed: withDefault(seed("start noise of the first prompt, one more for each that follows"), 0),
+  steps: integer("denoising steps; default: the model's own"),
+  "no-bos": toggle("record the text's first token too (to see what MixDQ's BOS-aware ranges are good for)"),
   ...RUN_FLAGS,
-  prompts: { type: "string" },
-  out: { type: "string" },
-  seed: { type: "string" },
-  steps: { type: "string" },
-  limit: { type: "string" },
-  "no-bos": { type: "boolean" },
-} as const;
+  precision: choice(PRECISIONS, "fp32 or fp16, of the model that is recorded; default fp32"),
+};
 
-export async function calibrate(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
+export const calibrate = command({
+  name: "calibrate",
+  summary: "the range of every layer's input over prompts, by the float model",
+  flags: FLAGS,
+  notes: ["A run that was killed goes on from calibration.json.partial with the same flags."],
+  run: async (flags) => {
+    const task = await readTask(flags);
+    await withLock(flags.out, () => record(task));
+  },
+});
+
+/** What is to be recorded, and everything about it that can be known before the model is loaded. */
+type Task = Awaited<ReturnType<typeof readTask>>;
+
+async function readTask(flags: Values<typeof FLAGS>) {
   // Ranges are those of the float model; exact unless somebody asks for what fp16 makes of them.
   const run = floatRunFlags(flags, "calibration runs");
   setDebug(run.debug);
-  const out = required(flags, "out", "the calibration.json to write");
-  const promptFile = required(flags, "prompts", "a text file with one prompt a line");
+  const { out } = flags;
   await assertWritable(out);
-  const prompts = await readPrompts(promptFile, integer(flags, "limit"));
-  const folder = modelFolder(flags);
+  const prompts = await readPrompts(flags.prompts, flags.limit);
+  const folder = flags.model;
   const files = hashedFiles(await diskFiles(folder));
   const description = await readModel(files);
-  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), description);
-  const bos = flags["no-bos"] !== true;
+  const settings = checkSettings(prompts, flags.seed, flags.steps, description);
+  return { run, out, prompts, folder, files, description, settings, bos: !flags["no-bos"] };
+}
 
+async function record({ run, out, prompts, folder, files, description, settings, bos }: Task): Promise<void> {
   const { scale } = description.vae;
   const graphs = new ModelGraphs(description, run.precision, undefined);
   const [height, width] = [settings.height / scale, settings.width / scale];
@@ -69,7 +78,8 @@ export async function calibrate(args: readonly string[]): Promise<void> {
     precision: run.precision,
     promptsSha256: sha256(prompts.join("\n")),
   };
-  const saved = new SavedRun(`${out}.partial`, { model: nameOf(folder), prompts: prompts.length, bos, ...identity });
+  const partial = (await isSpecial(out)) ? undefined : `${out}.partial`;
+  const saved = new SavedRun(partial, { model: nameOf(folder), prompts: prompts.length, bos, ...identity });
   const before = await saved.restore(recording);
 
   const started = performance.now();
@@ -102,7 +112,7 @@ export async function calibrate(args: readonly string[]): Promise<void> {
   if (warnings.length > 3)
     console.error(`warning: ${warnings.length - 3} more prompts are longer than the model reads.`);
   const earlier = before > 0 ? ` (${before} of them before)` : "";
-  console.log(
+  tell(
     `${out}: ${layers.size} layers over ${prompts.length} prompt(s)${earlier}, ${run.precision} on ${model.runtime.adapter}; ` +
       describeDuration(performance.now() - started),
   );

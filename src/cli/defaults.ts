@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { invalidInput } from "../base/errors.ts";
-import { text, type Flags } from "./options.ts";
+import type { Flag } from "./flags.ts";
 
 /** Of a checkout; the built command line lies two folders below its root. */
 const IN_CHECKOUT = path.resolve(import.meta.dirname ?? ".", "../../models/postcard");
@@ -24,9 +24,16 @@ function inPackage(): string | undefined {
   }
 }
 
-/** The folder that --model names, else the default model's. Throws `invalid-input` where there is none. */
-export function modelFolder(flags: Flags): string {
-  const folder = text(flags, "model") ?? defaultModel();
+/** `--model`; without it the default model. Throws `invalid-input` where there is none. */
+export const modelFlag = (what = "a diffusers folder or a pack"): Flag<string> => ({
+  placeholder: "DIR",
+  help: `${what}; default: the model in models/postcard`,
+  parse: modelFolder,
+});
+
+/** The folder that was given, else the default model's. Throws `invalid-input` where there is none. */
+export function modelFolder(given: string | undefined): string {
+  const folder = given ?? defaultModel();
   if (folder !== undefined) return folder;
   throw invalidInput(
     "--model is missing, and mixdq-web comes without a model. Give the folder of a diffusers model or of a pack, or run " +

@@ -12,39 +12,41 @@ import type { Picture } from "../mixdq/quality/picture.ts";
 import { assertReadable } from "../mixdq/quality/reader.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { modelFolder } from "./defaults.ts";
+import { command } from "./command.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readBytes, sha256 } from "../node/inputFiles.ts";
 import { choosePrompts, doubts, findJudge } from "./judging.ts";
-import { integer, readConfig, readFlags, required, RUN_FLAGS, runFlags, text, type RunFlags } from "./options.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
-import { printable } from "../base/printable.ts";
+import { required, seed, text, withDefault, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { readConfig, RUN_FLAGS, runFlags, type RunFlags } from "./options.ts";
+import { assertWritable, isSpecial, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 import { makePictures, type Made, type PictureTask } from "./pictures.ts";
 import { progressBar } from "../node/progressBar.ts";
 
-export const EVALUATE_USAGE = `mixdq evaluate --out report.json
-  --model DIR           a diffusers folder; default: the model in models/postcard
-  --precision fp32|fp16|w8a8|w4a8 --config mixdq.json      what to evaluate, as in generate; default fp16
-  --prompts N|FILE      the first N of the judge's prompts (default 256), or a file: .jsonl like the judge's own, else
-                        one prompt a line (then without alignment and Fréchet distance)
-  --judge DIR           default: judge/ in the model's folder; a model without one needs --prompts FILE
-  --seed N              of the first picture, the next ones count on; default 0
-  --out FILE            alignment, frechet, ssim (one window), ssim11 (11x11, Gaussian) and psnr (dB), each with value,
-                        low and high (95 %); the last three against FP16 with the same seeds, which is to itself equal by
-                        definition: ssim 1, psnr the largest that is finite
-  --grid FILE           a PNG of the first pictures (a row: a prompt in FP16, in the chosen run); default: beside --out
-  --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
-
 const FLAGS = {
+  model: modelFlag("a diffusers folder"),
+  out: required(
+    text(
+      "report.json",
+      "alignment, frechet, ssim (one window), ssim11 (11x11, Gaussian) and psnr (dB), each with value, low and high " +
+        "(95 %); the last three against FP16 with the same seeds, which is to itself equal by definition: ssim 1, psnr the " +
+        "largest that is finite",
+    ),
+    "the JSON file to write",
+  ),
+  prompts: text(
+    "N|FILE",
+    "the first N of the judge's prompts (default 256), or a file: .jsonl like the judge's own, else one prompt a line " +
+      "(then without alignment and Fréchet distance)",
+  ),
+  judge: text("DIR", "default: judge/ in the model's folder; a model without one needs --prompts FILE"),
+  seed: withDefault(seed("of the first picture, the next ones count on"), 0),
+  grid: text("FILE", "a PNG of the first pictures (a row: a prompt in FP16, in the chosen run); default: beside --out"),
   ...RUN_FLAGS,
-  prompts: { type: "string" },
-  judge: { type: "string" },
-  seed: { type: "string" },
-  out: { type: "string" },
-  grid: { type: "string" },
-} as const;
+};
 
 /** The grid is for the eye: so many prompts, fewer where it would become higher than this. */
 const GRID_PROMPTS = 24;
@@ -53,8 +55,15 @@ const GRID_PIXELS = 4096;
 const GRID_COLUMNS = 6;
 const SHOWN_WARNINGS = 3;
 
-export async function evaluate(args: readonly string[]): Promise<void> {
-  const plan = await checkedPlan(args);
+export const evaluate = command({
+  name: "evaluate",
+  summary: "how good a model's pictures are, and how far quantization moves them from FP16",
+  flags: FLAGS,
+  run: writeReport,
+});
+
+async function writeReport(flags: Values<typeof FLAGS>): Promise<void> {
+  const plan = await checkedPlan(flags);
   const { run, judge, isCompared, prompts } = plan;
   const gpu = run.backend === "webgpu" ? await requestNodeGpu(run.adapter) : undefined;
   const options = { ...run, ...(gpu && { gpu }), files: plan.files };
@@ -89,7 +98,7 @@ export async function evaluate(args: readonly string[]): Promise<void> {
     ...(judge && figures.judgedDetails(chosen.judged, judge.statistics, judge.description)),
     warnings,
     provenance: await provenanceOf(plan, fp16, chosen),
-    grid: nameOf(plan.gridFile),
+    grid: plan.gridFile === undefined ? null : nameOf(plan.gridFile),
     pictures: prompts.map(({ prompt, attributes }, i) => ({
       prompt,
       seed: plan.firstSeed + i,
@@ -99,15 +108,17 @@ export async function evaluate(args: readonly string[]): Promise<void> {
   };
   const grid = pictureGrid(tiles, isCompared ? 2 : Math.min(GRID_COLUMNS, tiles.length));
   const captions = prompts.slice(0, tileRows).map(({ prompt }) => prompt);
-  await writeWhole(plan.gridFile, encodePixels(grid, { Software: "mixdq-web", prompts: captions.join("\n") }));
+  if (plan.gridFile !== undefined)
+    await writeWhole(plan.gridFile, encodePixels(grid, { Software: "mixdq-web", prompts: captions.join("\n") }));
   await writeWhole(plan.out, new TextEncoder().encode(`${JSON.stringify(report, null, 1)}\n`));
 
   for (const warning of warnings.slice(-SHOWN_WARNINGS)) console.error(`warning: ${printable(warning, 1000)}`);
   if (warnings.length > SHOWN_WARNINGS)
     console.error(`warning: ${warnings.length - SHOWN_WARNINGS} more are in ${plan.out}.`);
-  console.log(
+  tell(
     `${plan.out}: ${prompts.length} pictures of ${plan.settings.width}x${plan.settings.height}, ` +
-      `${chosen.info.precision}${plan.config ? ` by ${nameOf(plan.configFile)}` : ""} on ${chosen.info.adapter}; look at ${plan.gridFile}`,
+      `${chosen.info.precision}${plan.config ? ` by ${nameOf(plan.configFile)}` : ""} on ${chosen.info.adapter}` +
+      (plan.gridFile === undefined ? "" : `; look at ${plan.gridFile}`),
   );
   printFigures({ ...main, ...(isCompared && compared) }, beside);
 }
@@ -116,7 +127,8 @@ export async function evaluate(args: readonly string[]): Promise<void> {
 interface Plan extends PictureTask {
   readonly run: RunFlags;
   readonly out: string;
-  readonly gridFile: string;
+  /** undefined where no picture is wanted. */
+  readonly gridFile: string | undefined;
   readonly folder: string;
   readonly files: ReturnType<typeof hashedFiles>;
   /** Which layers run in integers, and the file that says so. */
@@ -130,27 +142,26 @@ interface Plan extends PictureTask {
 }
 
 /** Throws, before a byte of weights is read, whatever can be said by then. */
-async function checkedPlan(args: readonly string[]): Promise<Plan> {
-  const { flags } = readFlags(args, FLAGS);
+async function checkedPlan(flags: Values<typeof FLAGS>): Promise<Plan> {
   const run = runFlags(flags);
-  const out = required(flags, "out", "the JSON file to write");
-  const gridFile = text(flags, "grid") ?? `${out.replace(/\.json$/, "")}.png`;
-  for (const file of [out, gridFile]) await assertWritable(file);
-  if (path.resolve(out) === path.resolve(gridFile))
+  const { out, model: folder, seed: firstSeed } = flags;
+  // Beside a device or a pipe there is no place for a picture.
+  const gridFile = flags.grid ?? ((await isSpecial(out)) ? undefined : `${out.replace(/\.json$/, "")}.png`);
+  for (const file of [out, ...(gridFile === undefined ? [] : [gridFile])]) await assertWritable(file);
+  if (gridFile !== undefined && path.resolve(out) === path.resolve(gridFile))
     throw invalidInput(`--grid ${gridFile}: got the file of --out, expected another. Choose another name.`);
 
-  const folder = modelFolder(flags);
   const files = hashedFiles(await diskFiles(folder));
   const model = await readModel(files);
   const config = (await readConfig(flags)) ?? (await configOfModel(files, run.precision));
-  const configFile = text(flags, "config") ?? path.join(folder, `mixdq.${run.precision}.json`);
+  const configFile = flags.config ?? path.join(folder, `mixdq.${run.precision}.json`);
   if (config && run.backend !== "webgpu")
     throw invalidInput(
       `--backend ${run.backend} has no integer kernels: use webgpu, or --precision fp16 without --config.`,
     );
 
-  const available = await findJudge(text(flags, "judge"), folder);
-  const { prompts, source } = await choosePrompts(text(flags, "prompts"), available);
+  const available = await findJudge(flags.judge, folder);
+  const { prompts, source } = await choosePrompts(flags.prompts, available);
   const judge = prompts[0]!.attributes && available;
   const isCompared = run.precision !== "fp16" || config !== undefined;
   if (!isCompared && !judge)
@@ -158,7 +169,6 @@ async function checkedPlan(args: readonly string[]): Promise<Plan> {
       `--prompts ${source}: got prompts without attributes for an FP16 run, expected something to measure. Use a judge's ` +
         `prompts, or a run to compare with FP16 (--precision, --config).`,
     );
-  const firstSeed = integer(flags, "seed") ?? 0;
   const last = prompts.length - 1;
   const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: firstSeed + last }, model);
   if (judge) assertReadable(settings, judge.description.size);
@@ -198,7 +208,7 @@ async function ownVersion(): Promise<string> {
 function printFigures(estimates: Readonly<Record<string, Estimate>>, fp16: Readonly<Record<string, Estimate>> = {}) {
   const number = (value: number): string => value.toFixed(4).padStart(8);
   for (const [name, { value, low, high }] of Object.entries(estimates))
-    console.log(
+    tell(
       `  ${name.padEnd(9)}${number(value)}, 95 %: ${number(low)} to ${number(high)}` +
         (fp16[name] ? `; in FP16 ${number(fp16[name].value)}` : ""),
     );

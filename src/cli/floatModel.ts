@@ -5,19 +5,21 @@ import type { LoadedModel } from "../model/loaded.ts";
 import type { ModelDescription } from "../model/description.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { runFlags, text, type Flags, type RunFlags } from "./options.ts";
+import type { Precision } from "../base/types.ts";
+import type { Values } from "./flags.ts";
+import { RUN_FLAGS, runFlags, type RunFlags } from "./options.ts";
 import { invalidInput } from "../base/errors.ts";
 import { progressLine } from "../node/progress.ts";
 
-const PRECISIONS = ["fp32", "fp16"];
+const FLOATS: readonly Precision[] = ["fp32", "fp16"];
 
 /** fp32 unless the flags say fp16. `does` is what the command does to the model, for messages. Throws `invalid-input`. */
-export function floatRunFlags(flags: Flags, does: string): RunFlags {
-  const precision = text(flags, "precision") ?? "fp32";
-  if (!PRECISIONS.includes(precision) || flags["config"] !== undefined)
+export function floatRunFlags(flags: Partial<Values<typeof RUN_FLAGS>>, does: string): RunFlags {
+  const { precision = "fp32", config } = flags;
+  if (!FLOATS.includes(precision) || config !== undefined)
     throw invalidInput(
-      `${flags["config"] === undefined ? `--precision ${precision}` : "--config"}: ${does} the float model, ` +
-        `expected --precision ${PRECISIONS.join(" or ")} and no --config.`,
+      `${config === undefined ? `--precision ${precision}` : "--config"}: ${does} the float model, ` +
+        `expected --precision ${FLOATS.join(" or ")} and no --config.`,
     );
   const run = runFlags({ ...flags, precision });
   if (run.backend !== "webgpu")

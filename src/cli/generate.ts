@@ -8,85 +8,71 @@ import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { modelFolder } from "./defaults.ts";
-import {
-  integer,
-  number,
-  precisionFlag,
-  readConfig,
-  readFlags,
-  readTensors,
-  required,
-  RUN_FLAGS,
-  runFlags,
-  text,
-} from "./options.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
-import { printable } from "../base/printable.ts";
+import { PRECISIONS } from "../base/choices.ts";
+import { command } from "./command.ts";
+import { choice, integer, number, required, seed, tensor, text, type TensorName, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
+import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 import { progressLine } from "../node/progress.ts";
 
-export const GENERATE_USAGE = `mixdq generate --prompt TEXT --out image.png
-  --model DIR           a diffusers folder or a pack; default: the model in models/postcard
-  --negative-prompt TEXT, --guidance N      classifier-free guidance above 1; default 0, none
-  --steps N             default: the model's own
-  --seed N              default: random
-  --width W --height H  pixels, multiples of 8; default: the model's own
-  --precision fp32|fp16|w8a8|w4a8           default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json;
-                        a pack runs in what it was made for
-  --config mixdq.json   which layers of the UNet run in which bits
-  --latents FILE#KEY    start noise of unit variance, [1, C, H/8, W/8], from a safetensors file;
-                        --seed then seeds only the noise between steps
-  --dump FILE           write latents, prompt_embeds, pooled, unet_out, final_latents and image, F32, NCHW
-  --adapter auto|gpu|lavapipe|swiftshader|NAME      --backend webgpu|ort-webgpu|ort-wasm
-  --kernels direct|tiled   --no-f16   --no-share   --debug 1..3`;
-
 const FLAGS = {
+  model: modelFlag("a diffusers folder or a pack"),
+  prompt: required(text("TEXT", "what the picture shows"), "say what the picture should show", true),
+  out: required(text("image.png", "the PNG file to write"), "the PNG file to write"),
+  "negative-prompt": text("TEXT", "what it does not show, with guidance above 1"),
+  guidance: number("classifier-free guidance above 1; default: the model's own"),
+  steps: integer("denoising steps; default: the model's own"),
+  seed: seed("of the start noise; default: random"),
+  width: integer("pixels, a multiple of 8; default: the model's own", "W"),
+  height: integer("pixels, a multiple of 8; default: the model's own", "H"),
+  latents: tensor(
+    "start noise of unit variance, [1, C, H/8, W/8], from a safetensors file; --seed then seeds only the noise between steps",
+  ),
+  dump: text("FILE", "write latents, prompt_embeds, pooled, unet_out, final_latents and image, F32, NCHW"),
   ...RUN_FLAGS,
-  prompt: { type: "string" },
-  "negative-prompt": { type: "string" },
-  out: { type: "string" },
-  steps: { type: "string" },
-  seed: { type: "string" },
-  guidance: { type: "string" },
-  width: { type: "string" },
-  height: { type: "string" },
-  latents: { type: "string" },
-  dump: { type: "string" },
-} as const;
+  precision: choice(
+    PRECISIONS,
+    "default fp16; w8a8 and w4a8: the model's mixdq.<precision>.json; a pack runs in what it was made for",
+  ),
+};
 
-export async function generate(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
+export const generate = command({
+  name: "generate",
+  summary: "one picture, with its parameters inside, and what was computed on its way",
+  flags: FLAGS,
+  run: drawPicture,
+});
+
+async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
   const run = runFlags(flags);
   const config = await readConfig(flags);
-  const prompt = text(flags, "prompt");
-  if (prompt === undefined) throw invalidInput("--prompt is missing: say what the picture should show.");
-  const out = required(flags, "out", "the PNG file to write");
-  const dump = text(flags, "dump");
+  const { prompt, out, dump, latents } = flags;
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
-  const source = text(flags, "latents");
-  const start = source === undefined ? undefined : await readLatents(source);
-  const files = await diskFiles(modelFolder(flags));
+  const start = latents && (await readLatents(latents));
+  const files = await diskFiles(flags.model);
   // What can be refused is refused before a byte of weights is read.
   const pack = await openPack(files);
   const model = await readModel(pack?.files ?? files);
   const { scale } = model.vae;
   const request = withoutUndefined({
     prompt,
-    negativePrompt: text(flags, "negative-prompt"),
-    seed: integer(flags, "seed"),
-    numInferenceSteps: integer(flags, "steps"),
-    guidanceScale: number(flags, "guidance"),
-    width: integer(flags, "width") ?? (start && start.width * scale),
-    height: integer(flags, "height") ?? (start && start.height * scale),
+    negativePrompt: flags["negative-prompt"],
+    seed: flags.seed,
+    numInferenceSteps: flags.steps,
+    guidanceScale: flags.guidance,
+    width: flags.width ?? (start && start.width * scale),
+    height: flags.height ?? (start && start.height * scale),
   });
   const { width, height } = checkRequest(request, model);
-  if (start) checkLatents(start, { width, height }, model, `--latents ${source}`);
+  if (start) checkLatents(start, { width, height }, model, latents!.where);
 
   const progress = progressLine();
   const pipeline = await loadPipeline({
     ...run,
-    precision: precisionFlag(flags),
+    precision: flags.precision,
     config,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
     files,
@@ -107,7 +93,7 @@ export async function generate(args: readonly string[]): Promise<void> {
   if (dump) await writeWhole(dump, dumpOf(seen!, image, pipeline.info));
   await writeWhole(out, encodePng(image));
   const { encodeMs, unetMs, decodeMs } = image.stats;
-  console.log(
+  tell(
     `${out}: ${image.width}x${image.height}, seed ${image.seed}, ${image.stats.steps} step(s), ${pipeline.info.precision} on ` +
       `${pipeline.info.adapter}; text ${encodeMs.toFixed(0)} ms, UNet ${unetMs.toFixed(0)} ms, VAE ${decodeMs.toFixed(0)} ms`,
   );
@@ -121,17 +107,9 @@ interface StartNoise {
   readonly width: number;
 }
 
-/** FILE#KEY: a tensor of a safetensors file. */
-async function readLatents(source: string): Promise<StartNoise> {
-  const where = `--latents ${source}`;
-  const hash = source.lastIndexOf("#");
-  if (hash < 1 || hash === source.length - 1)
-    throw invalidInput(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
-  const [file, key] = [source.slice(0, hash), source.slice(hash + 1)];
-  const tensors = await readTensors(file);
-  const tensor = tensors.get(key);
-  if (!tensor)
-    throw invalidInput(`${where}: the file has no tensor "${key}", it has ${[...tensors.keys()].join(", ")}.`);
+async function readLatents(source: TensorName): Promise<StartNoise> {
+  const { where } = source;
+  const tensor = await readTensor(source);
   const [batch, channels, height, width] = tensor.shape as [number, number, number, number];
   if (tensor.shape.length !== 4 || batch !== 1)
     throw invalidInput(`${where}: got shape [${tensor.shape.join(", ")}], expected [1, channels, height, width].`);

@@ -1,5 +1,4 @@
-/** Flags of the command line, checked before any work begins. */
-import { parseArgs, type ParseArgsConfig } from "node:util";
+/** Flags that several commands share, and what is made of them before any work begins. */
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { invalidInput } from "../base/errors.ts";
 import { printable, show } from "../base/printable.ts";
@@ -11,80 +10,22 @@ import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { readBytes, readText } from "../node/inputFiles.ts";
+import { choice, integer, text, toggle, withDefault, type TensorName, type Values } from "./flags.ts";
 
-export type Flags = Readonly<Record<string, string | boolean | undefined>>;
-
-/** Flags that every command which runs a model understands. */
+/** How a model is run; a command leaves out what it does not allow. */
 export const RUN_FLAGS = {
-  model: { type: "string" },
-  precision: { type: "string" },
-  config: { type: "string" },
-  backend: { type: "string" },
-  adapter: { type: "string" },
-  kernels: { type: "string" },
-  "no-f16": { type: "boolean" },
-  "no-share": { type: "boolean" },
-  debug: { type: "string" },
-} as const satisfies ParseArgsConfig["options"];
+  precision: choice(PRECISIONS, "default fp16"),
+  config: text("mixdq.json", "which layers of the UNet run in which bits"),
+  backend: withDefault(choice(BACKENDS, "what computes"), "webgpu"),
+  adapter: withDefault(text("NAME", "auto, gpu, lavapipe, swiftshader, or a part of an adapter's name"), "auto"),
+  kernels: choice(["direct", "tiled"], "one form of all kernels; default: what is known or measured to be fast"),
+  "no-f16": toggle("without 16-bit arithmetic, also where the adapter has it"),
+  "no-share": toggle("a place of its own in GPU memory for every activation"),
+  debug: withDefault(integer("1 times and choices, 2 kernel by kernel, 3 all values", "1..3"), 0, "0"),
+} as const;
 
-/** Throws `invalid-input` for flags that the command does not know. */
-export function readFlags(
-  args: readonly string[],
-  options: NonNullable<ParseArgsConfig["options"]>,
-  positionals = 0,
-): { flags: Flags; positionals: readonly string[] } {
-  try {
-    const parsed = parseArgs({
-      args: withNegativeNumbers(args),
-      options,
-      allowPositionals: positionals > 0,
-      strict: true,
-    });
-    if (parsed.positionals.length > positionals)
-      throw new Error(`Unexpected argument ${show(parsed.positionals[positionals])}`);
-    return { flags: parsed.values as Flags, positionals: parsed.positionals };
-  } catch (error) {
-    const known = Object.keys(options).map((name) => `--${name}`);
-    const message = printable((error as Error).message.replaceAll("\n", " ").replace(/\.$/, ""), 300);
-    throw invalidInput(`${message}. This command knows ${known.join(", ")}.`);
-  }
-}
-
-/** `--seed -1` as `--seed=-1`: it is a value, and the one who reads it says what is wrong with it. */
-function withNegativeNumbers(args: readonly string[]): string[] {
-  const joined: string[] = [];
-  for (const arg of args) {
-    const before = joined.at(-1);
-    if (/^-\.?\d/.test(arg) && before !== undefined && /^--[^=]+$/.test(before)) joined[joined.length - 1] += `=${arg}`;
-    else joined.push(arg);
-  }
-  return joined;
-}
-
-export function text(flags: Flags, name: string): string | undefined {
-  return flags[name] as string | undefined;
-}
-
-export function required(flags: Flags, name: string, what: string): string {
-  const value = text(flags, name);
-  if (value === undefined || value === "") throw invalidInput(`--${name} is missing: ${what}.`);
-  return value;
-}
-
-export function integer(flags: Flags, name: string): number | undefined {
-  const value = text(flags, name);
-  if (value === undefined) return undefined;
-  if (!/^\d+$/.test(value)) throw invalidInput(`--${name} ${printable(value)}: expected a whole number.`);
-  return Number(value);
-}
-
-export function number(flags: Flags, name: string): number | undefined {
-  const value = text(flags, name);
-  if (value === undefined) return undefined;
-  if (value.trim() === "" || !Number.isFinite(Number(value)))
-    throw invalidInput(`--${name} ${printable(value)}: expected a number.`);
-  return Number(value);
-}
+/** The same for a device alone: nothing says what is run on it. */
+export const { precision: _precision, config: _config, backend: _backend, ...DEVICE_FLAGS } = RUN_FLAGS;
 
 export interface RunFlags {
   readonly precision: Precision;
@@ -98,46 +39,39 @@ export interface RunFlags {
   readonly debug: number;
 }
 
-/** As the flag says; undefined without it. */
-export const precisionFlag = (flags: Flags): Precision | undefined => oneOf(flags, "precision", PRECISIONS);
-
-export function runFlags(flags: Flags): RunFlags {
-  const kernels = oneOf(flags, "kernels", ["direct", "tiled"] as const);
+/** fp16 on WebGPU and on any adapter unless the flags say otherwise. */
+export function runFlags(flags: Partial<Values<typeof RUN_FLAGS>>): RunFlags {
   return {
-    precision: precisionFlag(flags) ?? "fp16",
-    backend: oneOf(flags, "backend", BACKENDS) ?? "webgpu",
-    adapter: text(flags, "adapter") ?? "auto",
-    kernels: kernels && (kernels === "tiled" ? TILED : SIMPLE),
+    precision: flags.precision ?? "fp16",
+    backend: flags.backend ?? "webgpu",
+    adapter: flags.adapter ?? "auto",
+    kernels: flags.kernels && (flags.kernels === "tiled" ? TILED : SIMPLE),
     choices: choiceFile(),
     shaderF16: flags["no-f16"] !== true,
     share: flags["no-share"] !== true,
-    debug: integer(flags, "debug") ?? 0,
+    debug: flags.debug ?? 0,
   };
 }
 
-/** One of `choices`; undefined without the flag. Throws `invalid-input` for anything else. */
-export function oneOf<T extends string>(flags: Flags, name: string, choices: readonly T[]): T | undefined {
-  const value = text(flags, name);
-  if (value === undefined) return undefined;
-  if (!(choices as readonly string[]).includes(value))
-    throw invalidInput(`--${name} ${printable(value)}: expected ${choices.join(", ")}.`);
-  return value as T;
-}
+/** How weights are quantized. */
+export const WEIGHT_FLAGS = {
+  "weight-range": choice(["mse", "minmax"], "how a range of weights is chosen; default mse"),
+  symmetric: toggle("weights without zero point"),
+  group: choice(["none", "64"], "a scale per 64 input channels, or one per output channel; default none"),
+} as const;
 
-/** How weights are quantized: --weight-range, --symmetric and --group. */
-export function weightFlags(flags: Flags): MixdqConfig["weights"] {
+export function weightsOf(flags: Values<typeof WEIGHT_FLAGS>): MixdqConfig["weights"] {
   return {
-    symmetric: flags["symmetric"] === true,
-    range: oneOf(flags, "weight-range", ["mse", "minmax"] as const) ?? "mse",
-    group: oneOf(flags, "group", ["none", "64"] as const) === "64" ? 64 : null,
+    symmetric: flags.symmetric,
+    range: flags["weight-range"] ?? "mse",
+    group: flags.group === "64" ? 64 : null,
   };
 }
 
 /** The configuration that --config names; undefined without the flag. Throws `invalid-input`. */
-export async function readConfig(flags: Flags): Promise<MixdqConfig | undefined> {
-  const file = text(flags, "config");
-  if (file === undefined) return undefined;
-  return parseMixdqConfig(await readText(file, { flag: "--config" }), file);
+export async function readConfig(flags: { readonly config?: string | undefined }): Promise<MixdqConfig | undefined> {
+  if (flags.config === undefined) return undefined;
+  return parseMixdqConfig(await readText(flags.config, { flag: "--config" }), flags.config);
 }
 
 /** What Node reads of a file at once. */
@@ -146,4 +80,15 @@ const MAX_TENSOR_BYTES = 2 ** 31 - 1;
 /** All tensors of a safetensors file. Throws `invalid-input` where it cannot be read. */
 export async function readTensors(file: string): Promise<Map<string, StoredTensor>> {
   return parseSafetensors(await readBytes(file, { most: MAX_TENSOR_BYTES }), file);
+}
+
+/** The tensor that a FILE#KEY names. Throws `invalid-input` where there is none. */
+export async function readTensor({ file, key, where }: TensorName): Promise<StoredTensor> {
+  const tensors = await readTensors(file);
+  const found = tensors.get(key);
+  if (!found)
+    throw invalidInput(
+      `${where}: the file has no tensor ${show(key)}, it has ${printable([...tensors.keys()].join(", "), 1000)}.`,
+    );
+  return found;
 }

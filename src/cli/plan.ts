@@ -1,6 +1,7 @@
 /** `mixdq plan`: what one picture takes, from configs alone: no weights, no GPU. */
 import { setDebug } from "../base/debug.ts";
 import { invalidInput } from "../base/errors.ts";
+import { PRECISIONS } from "../base/choices.ts";
 import type { Precision } from "../base/types.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { TILED } from "../kernels/choices.ts";
@@ -13,44 +14,42 @@ import { checkRequest, isGuided } from "../model/request.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { uniformConfig } from "../mixdq/calibration/preset.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { assertWritable, tell, writeWhole } from "../node/outputFiles.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { openPack } from "../weights/pack.ts";
 import { modelFolder } from "./defaults.ts";
-import { integer, number, oneOf, precisionFlag, readConfig, readFlags, runFlags, text, type Flags } from "./options.ts";
-
-export const PLAN_USAGE = `mixdq plan
-  --model DIR           a diffusers folder or a pack; its weights may be missing. Default: the model in models/postcard
-  --like sdxl-turbo     a known model instead, by its shapes
-  --precision fp32|fp16|w8a8|w4a8   default fp16; --like takes the same bits for all layers but those a preset raises
-  --config mixdq.json   the bits of each layer
-  --width W --height H  pixels; default: the model's own
-  --guidance-scale X    over 1 the UNet sees two images; default: the model's own
-  --kernels direct|tiled   default tiled, what GPUs run      --no-f16   a device without shader-f16
-  --json FILE           the figures as JSON`;
+import { command } from "./command.ts";
+import { choice, integer, number, text, toggle, type Values } from "./flags.ts";
+import { readConfig, RUN_FLAGS, runFlags } from "./options.ts";
 
 const FLAGS = {
-  model: { type: "string" },
-  like: { type: "string" },
-  precision: { type: "string" },
-  config: { type: "string" },
-  width: { type: "string" },
-  height: { type: "string" },
-  "guidance-scale": { type: "string" },
-  kernels: { type: "string" },
-  "no-f16": { type: "boolean" },
-  json: { type: "string" },
-  debug: { type: "string" },
-} as const;
+  model: text("DIR", "a diffusers folder or a pack; its weights may be missing. Default: the model in models/postcard"),
+  like: choice(["sdxl-turbo"], "a known model instead, by its shapes"),
+  precision: choice(PRECISIONS, "default fp16; --like takes the same bits for all layers but those a preset raises"),
+  config: text("mixdq.json", "the bits of each layer"),
+  width: integer("pixels; default: the model's own", "W"),
+  height: integer("pixels; default: the model's own", "H"),
+  "guidance-scale": number("over 1 the UNet sees two images; default: the model's own", "X"),
+  kernels: choice(["direct", "tiled"], "default tiled, what GPUs run"),
+  "no-f16": toggle("a device without shader-f16"),
+  json: text("FILE", "the figures as JSON"),
+  debug: RUN_FLAGS.debug,
+};
+
+export const plan = command({
+  name: "plan",
+  summary: "what one picture takes, from configs alone: no weights, no GPU",
+  flags: FLAGS,
+  run: printPlan,
+});
 
 /** No device of today binds more; what is larger is refused, as every device would. */
 const LIMITS = { maxBindingBytes: 2 ** 32 - 4, maxBufferBytes: 2 ** 32 };
 
-export async function plan(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
+async function printPlan(flags: Values<typeof FLAGS>): Promise<void> {
   const { kernels, shaderF16, debug } = runFlags(flags);
   setDebug(debug);
-  const out = text(flags, "json");
+  const out = flags.json;
   if (out !== undefined) await assertWritable(out);
   const { name, model, precision, config, size } = await readPlanned(flags);
   const footprint = footprintOf(model, {
@@ -65,7 +64,7 @@ export async function plan(args: readonly string[]): Promise<void> {
       out,
       new TextEncoder().encode(`${JSON.stringify({ model: name, precision, ...footprint }, undefined, 2)}\n`),
     );
-  console.log(describe(name, precision, footprint));
+  tell(describe(name, precision, footprint));
 }
 
 interface Planned {
@@ -76,24 +75,24 @@ interface Planned {
   readonly size: { readonly width: number; readonly height: number; readonly isGuided: boolean };
 }
 
-async function readPlanned(flags: Flags): Promise<Planned> {
-  const like = oneOf(flags, "like", ["sdxl-turbo"] as const);
-  const asked = { precision: precisionFlag(flags), config: await readConfig(flags) };
+async function readPlanned(flags: Values<typeof FLAGS>): Promise<Planned> {
+  const { like } = flags;
+  const asked = { precision: flags.precision, config: await readConfig(flags) };
   const request = {
     prompt: "",
-    width: integer(flags, "width"),
-    height: integer(flags, "height"),
-    guidanceScale: number(flags, "guidance-scale"),
+    width: flags.width,
+    height: flags.height,
+    guidanceScale: flags["guidance-scale"],
   };
   if (like === undefined) {
-    const folder = modelFolder(flags);
+    const folder = modelFolder(flags.model);
     const files = await diskFiles(folder);
     const pack = await openPack(files);
     const model = await readModel(pack?.files ?? files);
     const chosen = await chooseQuantization(pack?.files ?? files, pack, asked);
     return { name: folder, model, ...chosen, size: sizeOf(checkRequest(request, model), model) };
   }
-  if (flags["model"] !== undefined) throw invalidInput("--like and --model: expected one of them. Leave one out.");
+  if (flags.model !== undefined) throw invalidInput("--like and --model: expected one of them. Leave one out.");
   const model = describeSdxlTurbo();
   const precision = asked.precision ?? "fp16";
   const [height, width] = model.unet.sampleSize.map((latents) => latents * model.vae.scale) as [number, number];

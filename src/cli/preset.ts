@@ -4,66 +4,64 @@ import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { presetConfig, PRESETS } from "../mixdq/calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
-import { modelFolder } from "./defaults.ts";
+import { command } from "./command.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { readText } from "../node/inputFiles.ts";
-import { number, oneOf, readFlags, required, weightFlags } from "./options.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { choice, number, required, text, toggle, withDefault, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { WEIGHT_FLAGS, weightsOf } from "./options.ts";
+import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { readUNet } from "./unet.ts";
 
-export const PRESET_USAGE = `mixdq preset --calibration FILE --precision w8a8|w4a8 --out mixdq.json
-  --model DIR           a diffusers folder (or one with only unet/config.json); default: the model in models/postcard
-  --calibration FILE    what mixdq calibrate wrote for this model
-  --range-activations minmax|moving|percentile      default minmax
-  --weight-range mse|minmax   default mse      --symmetric   weights without zero point; default: with
-  --group 64            a scale per 64 input channels; default: one per output channel
-  --protect SHARE       of each group's layers to leave in 16-bit float; default 0.01
-  --no-bos, --no-split  without MixDQ's BOS-aware ranges (calibrate so, too) or split shortcuts, for comparison`;
-
 const FLAGS = {
-  model: { type: "string" },
-  calibration: { type: "string" },
-  precision: { type: "string" },
-  out: { type: "string" },
-  "range-activations": { type: "string" },
-  "weight-range": { type: "string" },
-  symmetric: { type: "boolean" },
-  group: { type: "string" },
-  protect: { type: "string" },
-  "no-bos": { type: "boolean" },
-  "no-split": { type: "boolean" },
-} as const;
+  model: modelFlag("a diffusers folder (or one with only unet/config.json)"),
+  calibration: required(
+    text("FILE", "what mixdq calibrate wrote for this model"),
+    "the calibration.json of this model",
+  ),
+  precision: required(
+    choice(Object.keys(PRESETS) as (keyof typeof PRESETS)[], "bits of weights and inputs"),
+    "w8a8 or w4a8",
+  ),
+  out: required(text("mixdq.json", "the file to write"), "the mixdq.json to write"),
+  "range-activations": withDefault(choice(RANGE_RULES, "which of the calibrated ranges"), "minmax"),
+  ...WEIGHT_FLAGS,
+  protect: withDefault(number("of each group's layers to leave in 16-bit float", "SHARE"), 0.01),
+  "no-bos": toggle("without MixDQ's BOS-aware ranges, for comparison (calibrate so, too)"),
+  "no-split": toggle("without split shortcuts, for comparison"),
+};
 
-export async function preset(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
-  required(flags, "precision", "w8a8 or w4a8");
-  const precision = oneOf(flags, "precision", Object.keys(PRESETS) as (keyof typeof PRESETS)[])!;
-  const range = oneOf(flags, "range-activations", RANGE_RULES) ?? "minmax";
-  const weights = weightFlags(flags);
-  const protect = number(flags, "protect") ?? 0.01;
+export const preset = command({
+  name: "preset",
+  summary: "a mixdq.json from calibration data alone, the same bits for nearly every layer",
+  flags: FLAGS,
+  run: writePreset,
+});
+
+async function writePreset(flags: Values<typeof FLAGS>): Promise<void> {
+  const { precision, protect, out } = flags;
   if (protect < 0 || protect > 1) throw invalidInput(`--protect ${protect}: expected a share of the layers, 0 to 1.`);
-  const out = required(flags, "out", "the mixdq.json to write");
   await assertWritable(out);
-  const calibration = await readCalibrationFile(required(flags, "calibration", "the calibration.json of this model"));
-  const unet = await readUNet(await diskFiles(modelFolder(flags)));
+  const calibration = await readCalibrationFile(flags.calibration);
+  const unet = await readUNet(await diskFiles(flags.model));
   const [height, width] = unet.sampleSize;
   const layers = quantizableLayers(buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32"));
   const config = presetConfig(layers, calibration, {
     ...PRESETS[precision],
-    range,
+    range: flags["range-activations"],
     protect,
-    weights,
-    bos: flags["no-bos"] !== true,
-    split: flags["no-split"] !== true,
+    weights: weightsOf(flags),
+    bos: !flags["no-bos"],
+    split: !flags["no-split"],
   });
   await writeWhole(out, new TextEncoder().encode(writeMixdqConfig(config)));
   const left = Object.entries(config.provenance["protected"] as Record<string, number>);
-  console.log(
+  tell(
     `${out}: ${precision}, ${config.layers.size} of ${layers.length} layers in integers, ` +
       `${config.averageWeightBits} bits a weight over all`,
   );
-  for (const [path, sqnr] of left) console.log(`  in 16-bit float: ${path}, ${sqnr.toFixed(1)} dB with 8-bit input`);
+  for (const [path, sqnr] of left) tell(`  in 16-bit float: ${path}, ${sqnr.toFixed(1)} dB with 8-bit input`);
 }
 
 /** Throws `invalid-input` for a file that is missing, too large or no calibration. */

@@ -20,49 +20,52 @@ import type { ModelFiles } from "../weights/files.ts";
 import { openPack } from "../weights/pack.ts";
 import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { modelFolder } from "./defaults.ts";
+import { PRECISIONS } from "../base/choices.ts";
+import { command } from "./command.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { nameOf, readText } from "../node/inputFiles.ts";
-import { readConfig, readFlags, readTensors, required, runFlags, text, type Flags, type RunFlags } from "./options.ts";
-import { makeFolder } from "../node/outputFiles.ts";
+import { choice, required, tensor, text, type TensorName, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { DEVICE_FLAGS, readConfig, readTensor, runFlags, type RunFlags } from "./options.ts";
+import { withLock } from "../node/lock.ts";
+import { makeFolder, targetOf, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { readCalibrationFile } from "./preset.ts";
 import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { readUNet } from "./unet.ts";
 
-export const QUANTIZE_USAGE = `mixdq quantize --out PACK
-  --model DIR           a diffusers folder (or one with only unet/); default: the model in models/postcard
-  --config mixdq.json   which layers run in which bits
-  --config weights.yaml --act-config acts.yaml --calibration FILE      as published with MixDQ; ranges from FILE
-  --precision w8a8|w4a8 --calibration FILE      as mixdq preset does; without FILE the model's mixdq.<precision>.json
-  --out PACK            the folder to make: manifest.json, shards of 32 MiB, the model's configs
-  --bos-state FILE#KEY  for a folder with only unet/: the text state of the BOS token, in a safetensors file
-  --adapter NAME        runs the text encoders on "", for the BOS cache`;
-
 const FLAGS = {
-  model: { type: "string" },
-  config: { type: "string" },
-  "act-config": { type: "string" },
-  calibration: { type: "string" },
-  precision: { type: "string" },
-  out: { type: "string" },
-  "bos-state": { type: "string" },
-  adapter: { type: "string" },
-  kernels: { type: "string" },
-  "no-f16": { type: "boolean" },
-  debug: { type: "string" },
-} as const;
+  model: modelFlag("a diffusers folder (or one with only unet/)"),
+  out: required(
+    text("PACK", "the folder to make: manifest.json, shards of 32 MiB, the model's configs"),
+    "the folder to make the pack in",
+  ),
+  config: text("FILE", "which layers run in which bits: a mixdq.json, or weights.yaml as published with MixDQ"),
+  "act-config": text("acts.yaml", "with weights.yaml: the bits of inputs, as published with MixDQ"),
+  calibration: text("FILE", "ranges for weights.yaml and for --precision, as mixdq calibrate wrote them"),
+  precision: choice(
+    PRECISIONS,
+    "w8a8 or w4a8 in place of --config: as mixdq preset does; without --calibration the model's mixdq.<precision>.json",
+  ),
+  "bos-state": tensor("for a folder with only unet/: the text state of the BOS token"),
+  ...DEVICE_FLAGS,
+};
 
-export async function quantize(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
-  const run = runFlags(flags);
+export const quantize = command({
+  name: "quantize",
+  summary: "a model and a bit-width configuration become a pack, which a page loads by copying",
+  flags: FLAGS,
+  run: (flags) => withLock(flags.out, () => makePack(flags)),
+});
+
+async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
+  const run = runFlags({ ...flags, precision: undefined });
   setDebug(run.debug);
-  const out = required(flags, "out", "the folder to make the pack in");
+  const { out, model: folder } = flags;
   if (await stat(out).catch(() => undefined))
     throw invalidInput(
       `--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`,
     );
-  const folder = modelFolder(flags);
   const source = await diskFiles(folder);
   if (await openPack(source))
     throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
@@ -78,7 +81,7 @@ export async function quantize(args: readonly string[]): Promise<void> {
   for (const { graphs } of components) for (const graph of graphs) graph.build();
 
   const started = performance.now();
-  const bos = config.bos ? [await bosState(flags, run, source, model, unet)] : [];
+  const bos = config.bos ? [await bosState(flags["bos-state"], run, source, model, unet)] : [];
   const bar = progressBar("quantize", "MB");
   const manifest = await written(out, (sink) =>
     writePack({
@@ -91,7 +94,7 @@ export async function quantize(args: readonly string[]): Promise<void> {
   bar.end();
   const bytes = manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0);
   const integers = [...config.layers.values()].filter(({ weightBits }) => weightBits < 16).length;
-  console.log(
+  tell(
     `${out}: ${manifest.shards.length} shard(s), ${(bytes / 1e6).toFixed(1)} MB, ${integers} layers in integers; ` +
       describeDuration(performance.now() - started),
   );
@@ -103,14 +106,14 @@ function unetComponent(unet: UNetConfig, shape: UNetShape, config: MixdqConfig):
 }
 
 /** The configuration that the flags ask for. Throws `invalid-input` where they do not say enough. */
-async function readQuantization(flags: Flags, files: ModelFiles, graph: Graph): Promise<MixdqConfig> {
-  const file = text(flags, "config");
-  const acts = text(flags, "act-config");
-  const calibrationFile = text(flags, "calibration");
-  const precision = text(flags, "precision");
+async function readQuantization(flags: Values<typeof FLAGS>, files: ModelFiles, graph: Graph): Promise<MixdqConfig> {
+  const { config: file, "act-config": acts, calibration: calibrationFile, precision } = flags;
   const calibration = async () => {
-    const missing = "the published bit-widths have no scales; the calibration.json of this model gives them";
-    return readCalibrationFile(required(flags, "calibration", missing));
+    if (calibrationFile === undefined)
+      throw invalidInput(
+        "--calibration is missing: the published bit-widths have no scales; the calibration.json of this model gives them.",
+      );
+    return readCalibrationFile(calibrationFile);
   };
   if (acts !== undefined && !isYaml(file)) throw invalidInput("--act-config: goes with --config weights.yaml.");
   if (file !== undefined && precision !== undefined)
@@ -148,13 +151,12 @@ const isYaml = (file: string | undefined): file is string => file !== undefined 
 
 /** The text state of the BOS token: what the model's text encoders make of "", or a row of a file. [channels] */
 async function bosState(
-  flags: Flags,
+  source: TensorName | undefined,
   run: RunFlags,
   files: ModelFiles,
   model: ModelDescription | undefined,
   unet: UNetConfig,
 ): Promise<Float32Array> {
-  const source = text(flags, "bos-state");
   if (source !== undefined) return readBosState(source, unet.crossAttentionDim);
   if (!model)
     throw invalidInput(
@@ -170,14 +172,9 @@ async function bosState(
 }
 
 /** The first `channels` numbers of a tensor [..., channels]: row 0 of a text is the BOS token. */
-async function readBosState(source: string, channels: number): Promise<Float32Array> {
-  const where = `--bos-state ${source}`;
-  const hash = source.lastIndexOf("#");
-  if (hash < 1 || hash === source.length - 1)
-    throw invalidInput(`${where}: expected FILE#KEY, a safetensors file and a tensor in it.`);
-  const tensors = await readTensors(source.slice(0, hash));
-  const tensor = tensors.get(source.slice(hash + 1));
-  if (!tensor) throw invalidInput(`${where}: the file has no such tensor, it has ${[...tensors.keys()].join(", ")}.`);
+async function readBosState(source: TensorName, channels: number): Promise<Float32Array> {
+  const { where } = source;
+  const tensor = await readTensor(source);
   if (tensor.shape.at(-1) !== channels)
     throw invalidInput(`${where}: got shape [${tensor.shape.join(", ")}], expected [..., ${channels}].`);
   const state = readFloats(tensor, where).slice(0, channels);
@@ -188,7 +185,8 @@ async function readBosState(source: string, channels: number): Promise<Float32Ar
 
 /** The folder whole or not at all: written beside it, then renamed. */
 async function written<T>(out: string, write: (sink: PackSink) => Promise<T>): Promise<T> {
-  const aside = `${path.resolve(out)}.partial`;
+  const target = await targetOf(out);
+  const aside = `${target}.partial`;
   const made = new Set<string>();
   try {
     await rm(aside, { recursive: true, force: true }); // of a run that was killed
@@ -204,7 +202,7 @@ async function written<T>(out: string, write: (sink: PackSink) => Promise<T>): P
         });
       },
     });
-    await rename(aside, out);
+    await rename(aside, target);
     return result;
   } catch (error) {
     await rm(aside, { recursive: true, force: true });

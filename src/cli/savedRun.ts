@@ -15,21 +15,22 @@ export type RunIdentity = Readonly<Record<string, string | number | boolean>>;
 
 const PARTIAL_FORMAT = "mixdq-calibration-partial";
 
-/** The recording so far, beside the output. */
+/** The recording so far, beside the output; nowhere without a file. */
 export class SavedRun {
-  readonly #file: string;
+  readonly #file: string | undefined;
   /** Of the run that was interrupted, or empty. */
   #then: RunIdentity = {};
   #now: RunIdentity;
   #saved = -Infinity;
 
-  constructor(file: string, now: RunIdentity) {
+  constructor(file: string | undefined, now: RunIdentity) {
     this.#file = file;
     this.#now = now;
   }
 
   /** How many prompts have been recorded already. Throws `invalid-input` for a recording of another run. */
   async restore(recording: Recording): Promise<number> {
+    if (this.#file === undefined) return 0;
     const content = await readFile(this.#file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw invalidInput(`${this.#file} cannot be read: ${error.message}.`);
@@ -69,13 +70,13 @@ export class SavedRun {
 
   /** Writes it, whole or not at all, unless that was just done. */
   async save(recording: Recording, done: number): Promise<void> {
-    if (performance.now() - this.#saved < SAVE_MS) return;
+    if (this.#file === undefined || performance.now() - this.#saved < SAVE_MS) return;
     const state = { format: PARTIAL_FORMAT, run: this.#now, done, tensors: recording.state() };
     await writeWhole(this.#file, new TextEncoder().encode(JSON.stringify(state)));
     this.#saved = performance.now();
   }
 
   async remove(): Promise<void> {
-    await rm(this.#file, { force: true });
+    if (this.#file !== undefined) await rm(this.#file, { force: true });
   }
 }

@@ -17,35 +17,45 @@ import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { diskFiles } from "../node/diskFiles.ts";
-import { modelFolder } from "./defaults.ts";
-import { precisionFlag, readConfig, readFlags, readTensors, required, RUN_FLAGS, runFlags } from "./options.ts";
-import { assertWritable, writeWhole } from "../node/outputFiles.ts";
+import { command } from "./command.ts";
+import { required, text, type Values } from "./flags.ts";
+import { modelFlag } from "./defaults.ts";
+import { readConfig, readTensors, RUN_FLAGS, runFlags } from "./options.ts";
+import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 
-export const UNET_USAGE = `mixdq unet --inputs FILE --out FILE
-  --model DIR           a diffusers folder (or one with only unet/) or a pack; default: the model in models/postcard
-  --inputs FILE         safetensors: sample [B, C, h, w], timestep [B] or [1], encoder_hidden_states [B, T, C];
-                        SDXL: text_embeds [B, C], time_ids [B, 6]; LCM: timestep_cond [B, C]
-  --out FILE            safetensors: out_sample [B, C, h, w], F32
-  --precision fp32|fp16|w8a8|w4a8
-  --config mixdq.json   which layers run in which bits (a pack has its own); row 0 of encoder_hidden_states is then the
-                        BOS token
-  --adapter NAME --backend NAME --kernels direct|tiled --no-f16 --debug 1..3`;
+const FLAGS = {
+  model: modelFlag("a diffusers folder (or one with only unet/) or a pack"),
+  inputs: required(
+    text(
+      "FILE",
+      "safetensors: sample [B, C, h, w], timestep [B] or [1], encoder_hidden_states [B, T, C] (row 0 is the BOS token, " +
+        "where layers run in integers); SDXL: text_embeds [B, C], time_ids [B, 6]; LCM: timestep_cond [B, C]",
+    ),
+    "a safetensors file with the UNet's inputs",
+  ),
+  out: required(text("FILE", "the safetensors file to write"), "the safetensors file to write"),
+  ...RUN_FLAGS,
+};
 
-export async function unet(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, { ...RUN_FLAGS, inputs: { type: "string" }, out: { type: "string" } });
+export const unet = command({
+  name: "unet",
+  summary: "the UNet alone: out_sample [B, C, h, w], F32, of given inputs",
+  flags: FLAGS,
+  run: runUNet,
+});
+
+async function runUNet({ model, inputs: source, out, ...flags }: Values<typeof FLAGS>): Promise<void> {
   const run = runFlags(flags);
   setDebug(run.debug);
-  const out = required(flags, "out", "the safetensors file to write");
-  const source = required(flags, "inputs", "a safetensors file with the UNet's inputs");
   await assertWritable(out);
   const tensors = await readTensors(source);
-  const folder = await diskFiles(modelFolder(flags));
+  const folder = await diskFiles(model);
   const pack = await openPack(folder);
   const { files } = pack ?? { files: folder };
   const config = await readUNet(files);
   const { shape, inputs } = unetInputs(config, tensors, source);
 
-  const asked = { precision: precisionFlag(flags), config: await readConfig(flags) };
+  const asked = { precision: flags.precision, config: await readConfig(flags) };
   const { precision, config: quantization } = await chooseQuantization(files, pack, asked);
   if (quantization && run.backend !== "webgpu")
     throw invalidInput(`--backend ${run.backend} has no integer kernels: use webgpu, or leave out --config.`);
@@ -79,7 +89,7 @@ export async function unet(args: readonly string[]): Promise<void> {
     out,
     writeSafetensors({ out_sample: { dtype: "F32", shape: [batch, config.outChannels, height, width], data } }),
   );
-  console.log(
+  tell(
     `${out}: out_sample [${[batch, config.outChannels, height, width].join(", ")}], ${precision} on ${runtime.adapter}`,
   );
 }

@@ -12,17 +12,23 @@ import { readRanges } from "../../mixdq/calibration/file.ts";
 import { attachRanges, writeMixdqConfig } from "../../quant/config.ts";
 import { ALLOCATE_FLAGS, chooseWeights, readAllocateRequest } from "./allocateFlags.ts";
 import { describe, describeChoice, provenanceOf } from "./allocateSummary.ts";
-import { modelFolder } from "../defaults.ts";
+import { command } from "../command.ts";
 import { readBytes, sha256, textOf } from "../../node/inputFiles.ts";
-import { readFlags } from "../options.ts";
-import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import type { Values } from "../flags.ts";
+import { assertWritable, writeWhole, tell } from "../../node/outputFiles.ts";
 import { printable, show } from "../../base/printable.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
 import { readPictures } from "./samplePictures.ts";
 
-export async function allocate(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, ALLOCATE_FLAGS);
+export const allocate = command({
+  name: "allocate",
+  summary: "a sensitivity.json and a budget become a mixdq.json, and a report that people can read",
+  flags: ALLOCATE_FLAGS,
+  run: writeAllocation,
+});
+
+async function writeAllocation(flags: Values<typeof ALLOCATE_FLAGS>): Promise<void> {
   const request = readAllocateRequest(flags);
   const { sensitivityFile, calibrationFile, options, rangeRule, out, report, seed, trials } = request;
   for (const file of [out, ...(report === undefined ? [] : [report])]) await assertWritable(file);
@@ -60,7 +66,7 @@ export async function allocate(args: readonly string[]): Promise<void> {
     trials &&
     (await letPicturesDecide(asked, {
       ...trials,
-      ...{ model: modelFolder(flags), firstSeed: seed },
+      ...{ model: flags.model, firstSeed: seed },
       configOf: (bits) => ({
         ...configOf(withWidths(balanced.layers, bits)),
         ...{ averageWeightBits: undefined, provenance: {} },
@@ -100,8 +106,8 @@ export async function allocate(args: readonly string[]): Promise<void> {
         `${show(weights)}. Measure the sensitivity with the same flags.`,
     );
   for (const note of allocation.notes) console.error(`note: ${note}`);
-  console.log(describe(out, sensitivity, allocation));
-  if (choice) console.log(describeChoice(choice.choice));
+  tell(describe(out, sensitivity, allocation));
+  if (choice) tell(describeChoice(choice.choice));
 }
 
 async function sweepOf({ weights }: Allocation, { weightBits }: AllocateOptions): Promise<Point[]> {

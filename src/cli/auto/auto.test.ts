@@ -17,7 +17,8 @@ import { MixdqError } from "../../base/errors.ts";
 import { auto, runSteps, type Commands } from "./auto.ts";
 import { AUTO_FLAGS, readAutoRequest } from "./autoFlags.ts";
 import { stepsOf, type Step, type StepName } from "./autoSteps.ts";
-import { readFlags } from "../options.ts";
+import { readFlags } from "../flags.ts";
+import { withLock } from "../../node/lock.ts";
 
 const root = mkdtempSync(path.join(os.tmpdir(), "mixdq-auto-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -39,7 +40,7 @@ describe("asked", () => {
   const MODELS = path.join(import.meta.dirname, "../../../models");
   const SMALL = path.join(import.meta.dirname, "../../../e2e/golden/sd21-turbo");
   const PROMPTS = textFile("a red fox\nan old house\na boat\n");
-  const asked = (...args: string[]) => readAutoRequest(readFlags(args, AUTO_FLAGS).flags);
+  const asked = async (...args: string[]) => readAutoRequest(readFlags(args, AUTO_FLAGS).flags);
   const small = (...args: string[]) => asked("--out", "there", "--model", SMALL, "--prompts", PROMPTS, ...args);
 
   test("for nothing but a folder, takes the model's own prompts and judge", async () => {
@@ -120,6 +121,18 @@ describe("asked", () => {
       "is not a folder that you may write to",
     );
   });
+});
+
+test("a second chain in one folder is refused, and leaves it as it was", async () => {
+  const out = fresh();
+  const prompts = textFile("a red fox\nan old house\n");
+  const model = path.join(import.meta.dirname, "../../../e2e/golden/sd21-turbo");
+  await withLock(path.join(out, "steps.json"), async () => {
+    const second = auto(["--out", out, "--model", model, "--prompts", prompts]);
+    await expect(second).rejects.toThrow(`process ${process.pid} on ${os.hostname()} is writing it (steps.json.lock`);
+    expect(readdirSync(out)).toEqual(["steps.json.lock"]);
+  });
+  expect(existsSync(out)).toBe(false);
 });
 
 /** Thrown where a process would be killed. */

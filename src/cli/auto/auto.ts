@@ -9,9 +9,11 @@ import { calibrate } from "../calibrate.ts";
 import { defaultModel } from "../defaults.ts";
 import { generate } from "../generate.ts";
 import { filesBelow } from "../../node/fileDigests.ts";
+import { tell } from "../../node/outputFiles.ts";
 import { readText } from "../../node/inputFiles.ts";
-import { MadeSteps } from "./madeSteps.ts";
-import { readFlags } from "../options.ts";
+import { MadeSteps, STEPS_FILE } from "./madeSteps.ts";
+import { command } from "../command.ts";
+import { withLock } from "../../node/lock.ts";
 import { describeDuration } from "../../node/progressBar.ts";
 import { quantize } from "../quantize.ts";
 import { sensitivity } from "../sensitivity/sensitivity.ts";
@@ -20,12 +22,25 @@ export type Commands = Readonly<Record<StepName, (args: readonly string[]) => Pr
 
 const COMMANDS: Commands = { calibrate, sensitivity, allocate, quantize, generate };
 
-export async function auto(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, AUTO_FLAGS);
-  const request = await readAutoRequest(flags);
-  const done = await runSteps(stepsOf(request), request.out, COMMANDS);
-  console.log(await describeResult(request, done));
-}
+export const auto = command({
+  name: "auto",
+  summary: "calibrate, sensitivity, allocate, quantize and generate, one after the other: from a model to a pack",
+  flags: AUTO_FLAGS,
+  notes: [
+    "FOLDER gets calibration.json, sensitivity.json, mixdq.json, report.html, pack/, picture.png with picture.fp16.png to " +
+      "compare, and steps.json, which tells what was made of what. Started again, also after a kill, it goes on where it " +
+      "was; a step whose flags or files have changed since is made anew. Everything else that a step can do, its own " +
+      "command can.",
+  ],
+  run: async (flags) => {
+    const request = await readAutoRequest(flags);
+    // steps.json is the folder's: two chains would each note what the other does not know of.
+    await withLock(path.join(request.out, STEPS_FILE), async () => {
+      const done = await runSteps(stepsOf(request), request.out, COMMANDS);
+      tell(await describeResult(request, done));
+    });
+  },
+});
 
 /** A step that is complete now. */
 export interface Done {
@@ -44,19 +59,18 @@ export async function runSteps(steps: readonly Step[], folder: string, commands:
     const state = await made.stateOf(step);
     if (state.is === "complete") {
       done.push({ step, seconds: state.seconds, isNew: false });
-      console.log(`${step.name}: is there already ${count}`);
+      tell(`${step.name}: is there already ${count}`);
       continue;
     }
     const kept = await made.begin(step, state);
     const aside = kept.length > 0 ? `; what was changed by hand is in ${kept.join(", ")}` : "";
-    if (state.is === "outdated") console.log(`${step.name}: made anew, for ${state.why}${aside}`);
-    if (state.is === "interrupted")
-      console.log(`${step.name}: was stopped, ${step.goesOn ? "goes on" : "begins again"}`);
+    if (state.is === "outdated") tell(`${step.name}: made anew, for ${state.why}${aside}`);
+    if (state.is === "interrupted") tell(`${step.name}: was stopped, ${step.goesOn ? "goes on" : "begins again"}`);
 
     for (const args of step.runs) await underItsName(step.name, commands[step.name](args));
     const seconds = await made.complete(step, Date.now());
     done.push({ step, seconds, isNew: true });
-    console.log(`${step.name}: done in ${describeDuration(1000 * seconds)} ${count}`);
+    tell(`${step.name}: done in ${describeDuration(1000 * seconds)} ${count}`);
   }
   return done;
 }

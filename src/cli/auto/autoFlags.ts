@@ -10,75 +10,64 @@ import { openPack } from "../../weights/pack.ts";
 import { ALLOCATE_FLAGS, readAllocateRequest } from "../allocate/allocateFlags.ts";
 import { stepsOf, type AutoRequest, type TrialPrompts } from "./autoSteps.ts";
 import { checkSettings, readPrompts } from "../calibrate.ts";
-import { modelFolder } from "../defaults.ts";
+import { PRECISIONS } from "../../base/choices.ts";
 import { diskFiles } from "../../node/diskFiles.ts";
 import { choosePrompts, findJudge, type Judge } from "../judging.ts";
-import { integer, number, readFlags, required, runFlags, text, type Flags } from "../options.ts";
+import { choice, integer, number, readFlags, required, seed, text, withDefault, type Values } from "../flags.ts";
+import { modelFlag } from "../defaults.ts";
+import { RUN_FLAGS } from "../options.ts";
 import { readRequest, SENSITIVITY_FLAGS } from "../sensitivity/sensitivityFlags.ts";
 
 /** What the defaults make of a chain: on two cores without a GPU a quarter of an hour for the default model. */
 const SAMPLES = 4;
 const PICTURES = 2;
 const TRIALS = 32;
-/** Wider than the paper's, and another sum: what gives the better pictures (docs/allocation.md). */
-const CANDIDATES = "2,3,4,8";
-const SUM = "noise";
-
-export const AUTO_USAGE = `mixdq auto --out FOLDER
-  calibrate, sensitivity, allocate, quantize and generate, one after the other: from a model to a pack. FOLDER gets
-  calibration.json, sensitivity.json, mixdq.json, report.html, pack/, picture.png with picture.fp16.png to compare, and
-  steps.json, which tells what was made of what. Started again, also after a kill, it goes on where it was; a step whose
-  flags or files have changed since is made anew.
-  --model DIR           a diffusers folder; default: the model in models/postcard
-  --prompts FILE        text, one prompt a line; default: calibration.txt in the model's folder
-  --weight-bits N       bits per weight, on average and at most; default 4
-  --act-bits N          bits of inputs: 4 to 8, or 16 (weights only); default 8
-  --candidates LIST     widths of weights to measure and choose from, of 2,3,4,8; default ${CANDIDATES}
-  --sum decibels|noise  how allocate adds up quality's SQNR; default noise, decibels as the paper does
-  --samples N           prompts that the sensitivity is measured with, from the first on; default ${SAMPLES}
-  --pictures N          how many of them are decoded for SSIM; default ${PICTURES}. Time grows with both, and so does how
-                        sure the order of the layers is; 32 are the paper's
-  --ssim content|all    layers that SSIM is measured of; default content, those that are judged by it; all, for a study of
-                        the layers, decodes two to four times as many pictures and changes no bit
-  --trials N|FILE       pictures that decide between allocations, as allocate's --prompts: the judge's last N, or a file;
-                        of a model without a judge the last N of --prompts, which it was calibrated with too; default ${TRIALS}.
-                        0: none, both groups lose the same share of their metric
-  --prompt TEXT         of picture.png; default: the first of --prompts        --seed N   its seed; default 0
-  --precision fp32|fp16 of the model that is calibrated and measured; default fp32, fp16 takes half the memory
-  --adapter NAME --kernels direct|tiled --no-f16
-  Everything else that a step can do, its own command can.`;
+// The widths are more than the paper's, and the sum another: what gives the better pictures (docs/allocation.md).
 
 export const AUTO_FLAGS = {
-  out: { type: "string" },
-  model: { type: "string" },
-  prompts: { type: "string" },
-  "weight-bits": { type: "string" },
-  "act-bits": { type: "string" },
-  candidates: { type: "string" },
-  sum: { type: "string" },
-  samples: { type: "string" },
-  pictures: { type: "string" },
-  ssim: { type: "string" },
-  trials: { type: "string" },
-  prompt: { type: "string" },
-  seed: { type: "string" },
-  precision: { type: "string" },
-  adapter: { type: "string" },
-  kernels: { type: "string" },
-  "no-f16": { type: "boolean" },
-} as const;
+  out: required(text("FOLDER", "the folder to make everything in"), "the folder to make everything in"),
+  model: modelFlag("a diffusers folder"),
+  prompts: text("FILE", "text, one prompt a line; default: calibration.txt in the model's folder"),
+  "weight-bits": withDefault(number("bits per weight, on average and at most"), 4),
+  "act-bits": withDefault(number("bits of inputs: 4 to 8, or 16 (weights only)"), 8),
+  candidates: withDefault(text("LIST", "widths of weights to measure and choose from, of 2,3,4,8"), "2,3,4,8"),
+  sum: withDefault(text("decibels|noise", "how allocate adds up quality's SQNR, decibels as the paper does"), "noise"),
+  samples: integer(`prompts that the sensitivity is measured with, from the first on; default ${SAMPLES}`),
+  pictures: integer(
+    `how many of them are decoded for SSIM; default ${PICTURES}. Time grows with both, and so does how sure the order of ` +
+      "the layers is; 32 are the paper's",
+  ),
+  ssim: withDefault(
+    text(
+      "content|all",
+      "layers that SSIM is measured of: those that are judged by it, or all, for a study of the layers, which decodes two " +
+        "to four times as many pictures and changes no bit",
+    ),
+    "content",
+  ),
+  trials: text(
+    "N|FILE",
+    "pictures that decide between allocations, as allocate's --prompts: the judge's last N, or a file; of a model without " +
+      `a judge the last N of --prompts, which it was calibrated with too; default ${TRIALS}. 0: none, both groups lose the ` +
+      "same share of their metric",
+  ),
+  prompt: text("TEXT", "of picture.png; default: the first of --prompts"),
+  seed: withDefault(seed("of picture.png"), 0),
+  precision: choice(
+    PRECISIONS,
+    "fp32 or fp16, of the model that is calibrated and measured; default fp32, fp16 takes half the memory",
+  ),
+  // As they are given: they are passed on to the steps.
+  adapter: text("NAME", RUN_FLAGS.adapter.help),
+  kernels: RUN_FLAGS.kernels,
+  "no-f16": RUN_FLAGS["no-f16"],
+};
 
 /** Checks everything that can be checked before hours of work. Throws `invalid-input`, and `invalid-model`. */
-export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
-  const out = required(flags, "out", "the folder to make everything in");
-  runFlags(flags);
-  const weightBits = number(flags, "weight-bits") ?? 4;
-  const actBits = number(flags, "act-bits") ?? 8;
+export async function readAutoRequest(flags: Values<typeof AUTO_FLAGS>): Promise<AutoRequest> {
+  const { out, model: folder, seed, candidates, sum, ssim, "weight-bits": weightBits, "act-bits": actBits } = flags;
   if (!(actBits === 16 || (actBits >= 4 && actBits <= 8)))
     throw invalidInput(`--act-bits ${actBits}: expected 4 to 8, or 16 for weights only.`);
-  const seed = integer(flags, "seed") ?? 0;
-
-  const folder = modelFolder(flags);
   const files = await diskFiles(folder);
   const way = path.relative(path.resolve(folder), path.resolve(out));
   if (!path.isAbsolute(way) && way.split(path.sep)[0] !== "..")
@@ -88,27 +77,27 @@ export async function readAutoRequest(flags: Flags): Promise<AutoRequest> {
   if (await openPack(files))
     throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
   const model = await readModel(files);
-  const file = text(flags, "prompts") ?? (await promptsOfModel(folder));
+  const file = flags.prompts ?? (await promptsOfModel(folder));
   const prompts = await readPrompts(file, undefined);
   checkSettings(prompts, 0, undefined, model);
-  const prompt = text(flags, "prompt") ?? prompts[0]!;
+  const prompt = flags.prompt ?? prompts[0]!;
   checkRequest({ prompt, seed }, model);
-  const samples = integer(flags, "samples") ?? Math.min(SAMPLES, prompts.length);
+  const samples = flags.samples ?? Math.min(SAMPLES, prompts.length);
   if (samples > prompts.length)
     throw invalidInput(`--samples ${samples}: ${file} has ${prompts.length} prompts. Add some, or ask for fewer.`);
 
   const judge = await findJudge(undefined, folder);
-  const given = (...names: string[]): string[] =>
-    names.flatMap((name) =>
-      flags[name] === undefined ? [] : flags[name] === true ? `--${name}` : `--${name}=${flags[name]}`,
-    );
+  const given = (...names: (keyof typeof flags)[]): string[] =>
+    names.flatMap((name) => {
+      const value = flags[name];
+      if (value === undefined || value === false) return [];
+      return value === true ? `--${name}` : `--${name}=${value}`;
+    });
   const request = {
     ...{ out, model: folder, prompts: file, weightBits, actBits, samples },
-    candidates: text(flags, "candidates") ?? CANDIDATES,
-    sum: text(flags, "sum") ?? SUM,
-    pictures: integer(flags, "pictures") ?? Math.min(PICTURES, Math.max(1, samples)),
-    ssim: text(flags, "ssim") ?? "content",
-    trials: await chooseTrials(text(flags, "trials"), judge, prompts, file),
+    ...{ candidates, sum, ssim },
+    pictures: flags.pictures ?? Math.min(PICTURES, Math.max(1, samples)),
+    trials: await chooseTrials(flags.trials, judge, prompts, file),
     judge: judge?.folder,
     ...{ prompt, seed, precision: given("precision"), device: given("adapter", "kernels", "no-f16") },
   };

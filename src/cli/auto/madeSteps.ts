@@ -10,7 +10,7 @@ import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { readSteps, writeSteps, type Entry } from "./stepsFile.ts";
 
-const FILE = "steps.json";
+export const STEPS_FILE = "steps.json";
 
 export type State =
   /** `seconds` of all runs that it took. */
@@ -34,7 +34,7 @@ export class MadeSteps {
    * theirs that no chain has made.
    */
   static async open(folder: string, steps: readonly Step[]): Promise<MadeSteps> {
-    const file = path.join(folder, FILE);
+    const file = path.join(folder, STEPS_FILE);
     await assertWritable(file);
     const { entries, known } = await readSteps(file);
     for (const { name, outputs } of steps)
@@ -78,7 +78,7 @@ export class MadeSteps {
       if (state.is !== "interrupted") kept.push(...(await this.#clear(partialOf(name), hasBegun)));
       kept.push(...(await this.#clear(name, await this.#isOurs(name, entry))));
     }
-    await this.#removeLeftovers([FILE, ...step.outputs]);
+    await this.#removeLeftovers([STEPS_FILE, ...step.outputs]);
     const outputs = Object.fromEntries(step.outputs.map((name) => [name, null]));
     await this.#note(step.name, { args: step.record, inputs, outputs, seconds, begun: new Date().toISOString() });
     for (const [name, text] of Object.entries(step.texts))
@@ -130,7 +130,7 @@ export class MadeSteps {
 
   async #note(name: string, entry: Entry): Promise<void> {
     this.#entries.set(name, entry);
-    await writeSteps(this.#at(FILE), { entries: this.#entries, known: this.#digests.known });
+    await writeSteps(this.#at(STEPS_FILE), { entries: this.#entries, known: this.#digests.known });
   }
 
   #at(name: string): string {

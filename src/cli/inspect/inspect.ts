@@ -16,23 +16,29 @@ import { diskFiles } from "../../node/diskFiles.ts";
 import { readText } from "../../node/inputFiles.ts";
 import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
 import { describePack } from "./inspectPack.ts";
-import { readFlags, text } from "../options.ts";
+import { command } from "../command.ts";
+import { text } from "../flags.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { readJson } from "../../base/json.ts";
 import { printable } from "../../base/printable.ts";
 import { readUNet } from "../unet.ts";
 
-export const INSPECT_USAGE = `mixdq inspect PATH
-  PATH                  a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a
-                        calibration.json
-  --model DIR           with a mixdq.json: the model it is for, to count weights by`;
+export const inspect = command({
+  name: "inspect",
+  summary: "what a model, a file of tensors, or a file about quantizing holds",
+  positionals: {
+    placeholder: "PATH",
+    help: "a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a calibration.json",
+    most: 1,
+  },
+  flags: { model: text("DIR", "with a mixdq.json: the model it is for, to count weights by") },
+  run: ({ model }, [target]) => inspectPath(target, model),
+});
 
 /** A tensor's name has at most 1024 characters; metadata may hold whole files. */
 const MAX_CELL = 1024;
 
-export async function inspect(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = readFlags(args, { model: { type: "string" } }, 1);
-  const [target] = positionals;
+async function inspectPath(target: string | undefined, model: string | undefined): Promise<void> {
   if (target === undefined)
     throw invalidInput(
       "inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.",
@@ -44,7 +50,7 @@ export async function inspect(args: readonly string[]): Promise<void> {
     return pack ? print(await describePack(pack)) : inspectModel(target);
   }
   if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
-  if (target.endsWith(".json")) return inspectJson(target, text(flags, "model"));
+  if (target.endsWith(".json")) return inspectJson(target, model);
   throw invalidInput(
     `${target}: expected a diffusers folder or a .safetensors file, or a mixdq.json or a calibration.json.`,
   );

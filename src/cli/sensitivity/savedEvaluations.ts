@@ -17,19 +17,21 @@ export type RunIdentity = Readonly<Record<string, unknown>>;
 const FORMAT = "mixdq-sensitivity-partial";
 
 export class SavedEvaluations {
-  readonly #file: string;
+  /** undefined: nothing is kept, for an output that is no file. */
+  readonly #file: string | undefined;
   readonly #known: ReadonlyMap<string, Evaluation>;
   readonly #findings = new Map<string, Findings>();
   #handle: FileHandle | undefined;
 
   /** `evaluations` are all of the run. */
-  constructor(file: string, evaluations: readonly Evaluation[]) {
+  constructor(file: string | undefined, evaluations: readonly Evaluation[]) {
     this.#file = file;
     this.#known = new Map(evaluations.map((evaluation) => [keyOf(evaluation), evaluation]));
   }
 
   /** Begins the file, or takes up one that was left. Throws `invalid-input` where that is of another run, or damaged. */
   async begin(run: RunIdentity): Promise<void> {
+    if (this.#file === undefined) return;
     const content = await readFile(this.#file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return undefined;
       throw invalidInput(`${this.#file} cannot be read: ${error.message}.`);
@@ -75,7 +77,7 @@ export class SavedEvaluations {
 
   async add(evaluation: Evaluation, findings: Findings): Promise<void> {
     this.#findings.set(keyOf(evaluation), findings);
-    await this.#handle!.write(`${this.#line(evaluation, findings)}\n`).catch((error: Error) => {
+    await this.#handle?.write(`${this.#line(evaluation, findings)}\n`).catch((error: Error) => {
       throw invalidInput(`${this.#file} cannot be written: ${error.message}. Make room, and start the command again.`);
     });
   }
@@ -92,6 +94,6 @@ export class SavedEvaluations {
 
   async remove(): Promise<void> {
     await this.close();
-    await rm(this.#file, { force: true });
+    if (this.#file !== undefined) await rm(this.#file, { force: true });
   }
 }

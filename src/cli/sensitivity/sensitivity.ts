@@ -29,36 +29,67 @@ import type { ModelFiles } from "../../weights/files.ts";
 import { findComponent } from "../../weights/folder.ts";
 import type { WeightTensor } from "../../weights/safetensors.ts";
 import { checkSettings, readPrompts } from "../calibrate.ts";
-import { modelFolder } from "../defaults.ts";
+import { command } from "../command.ts";
 import { diskFiles } from "../../node/diskFiles.ts";
 import { loadFloatModel } from "../floatModel.ts";
 import { openNetwork } from "../../runtime/webgpuNetwork.ts";
 import { hashedFiles } from "../../node/hashedFiles.ts";
 import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
-import { integer, readFlags, required } from "../options.ts";
-import { assertWritable, writeWhole } from "../../node/outputFiles.ts";
+import { required, text, type Values } from "../flags.ts";
+import { withLock } from "../../node/lock.ts";
+import { assertWritable, isSpecial, writeWhole, tell } from "../../node/outputFiles.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { readCalibrationFile } from "../preset.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SavedEvaluations } from "./savedEvaluations.ts";
 import { MOST_SAMPLES, readRequest, SENSITIVITY_FLAGS, type SensitivityRequest } from "./sensitivityFlags.ts";
 
-export async function sensitivity(args: readonly string[]): Promise<void> {
-  if (args[0] === "merge") return merge(args.slice(1));
-  const { flags } = readFlags(args, SENSITIVITY_FLAGS);
+/** More shards than this are a mistake. */
+const MOST_FILES = 100_000;
+
+export const sensitivity = command({
+  name: "sensitivity",
+  summary: "how much a picture suffers from each layer in few bits",
+  flags: SENSITIVITY_FLAGS,
+  notes: [
+    "A run that was killed goes on from sensitivity.json.partial with the same flags, at most one evaluation behind.",
+  ],
+  subcommands: {
+    merge: command({
+      name: "sensitivity merge",
+      summary: "shards of one measurement as a whole; docs/sensitivity.md shows how to spread them over machines",
+      positionals: { placeholder: "FILE FILE ...", help: "what mixdq sensitivity --shard wrote", most: MOST_FILES },
+      flags: { out: required(text("sensitivity.json", "the file to write"), "the sensitivity.json to write") },
+      run: ({ out }, files) => merge(files, out),
+    }),
+  },
+  run: async (flags) => {
+    const task = await readTask(flags);
+    await withLock(flags.out, () => measure(task));
+  },
+});
+
+/** What is to be measured, and everything about it that can be known before the model is loaded. */
+type Task = Awaited<ReturnType<typeof readTask>>;
+
+async function readTask(flags: Values<typeof SENSITIVITY_FLAGS>) {
   const request = readRequest(flags);
-  const { run, out } = request;
-  setDebug(run.debug);
-  await assertWritable(out);
-  const prompts = await readSamples(required(flags, "prompts", "a text file with one prompt a line"), request.samples);
-  const calibrationFile = required(flags, "calibration", "the calibration.json of this model");
+  setDebug(request.run.debug);
+  await assertWritable(request.out);
+  const prompts = await readSamples(flags.prompts, request.samples);
+  const calibrationFile = flags.calibration;
   const calibration = await readCalibrationFile(calibrationFile);
-  const folder = modelFolder(flags);
+  const folder = flags.model;
   const files = hashedFiles(await diskFiles(folder));
   const description = await readModel(files);
-  const settings = checkSettings(prompts, integer(flags, "seed") ?? 0, integer(flags, "steps"), description);
+  const settings = checkSettings(prompts, flags.seed, flags.steps, description);
   const pictures = Math.min(request.pictures, prompts.length);
+  return { request, prompts, calibrationFile, calibration, folder, files, description, settings, pictures };
+}
 
+async function measure({ request, prompts, calibrationFile, calibration, ...task }: Task): Promise<void> {
+  const { run, out } = request;
+  const { folder, files, description, settings, pictures } = task;
   const started = performance.now();
   const model = await loadFloatModel(description, files, run);
 
@@ -94,7 +125,8 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   };
   const identity = { model: nameOf(folder), samples: prompts.length, shard: request.shard };
   warnOfOtherModel(calibration, provenance.modelSha256);
-  const saved = new SavedEvaluations(`${out}.partial`, evaluations);
+  const partial = (await isSpecial(out)) ? undefined : `${out}.partial`;
+  const saved = new SavedEvaluations(partial, evaluations);
   await saved.begin({ ...identity, ...provenance });
   const pending = ({ path }: Site): readonly Evaluation[] =>
     evaluationsOf(path, request.candidates).filter((evaluation) => !saved.get(evaluation));
@@ -139,7 +171,7 @@ export async function sensitivity(args: readonly string[]): Promise<void> {
   const earlier = before > 0 ? ` (${before} of them before)` : "";
   const shares = todo.map((site) => effort.shareOfNetwork(site));
   const share = shares.reduce((sum, value) => sum + value, 0) / shares.length;
-  console.log(
+  tell(
     `${out}: ${layers.size} layers, ${evaluations.length} evaluations${earlier} of ${prompts.length} sample(s), ` +
       `${run.precision} on ${model.runtime.adapter}; ${describeDuration(performance.now() - started)}` +
       (shares.length > 0 ? `, ${Math.round(100 * share)} % of the UNet run for each` : ""),
@@ -232,17 +264,12 @@ function describeLayer(
   };
 }
 
-/** More shards than this are a mistake. */
-const MOST_FILES = 100_000;
-
-async function merge(args: readonly string[]): Promise<void> {
-  const { flags, positionals } = readFlags(args, { out: { type: "string" } }, MOST_FILES);
-  const out = required(flags, "out", "the sensitivity.json to write");
+async function merge(files: readonly string[], out: string): Promise<void> {
   await assertWritable(out);
   const shards = await Promise.all(
-    positionals.map(async (where) => ({ where, sensitivity: readSensitivity(await readText(where), where) })),
+    files.map(async (where) => ({ where, sensitivity: readSensitivity(await readText(where), where) })),
   );
   const merged = mergeSensitivities(shards);
   await writeWhole(out, new TextEncoder().encode(writeSensitivity(merged)));
-  console.log(`${out}: ${merged.layers.size} layers from ${shards.length} shard(s)`);
+  tell(`${out}: ${merged.layers.size} layers from ${shards.length} shard(s)`);
 }

@@ -2,30 +2,19 @@
  * `mixdq synthesize`: a UNet of random weights in the shapes of a real one, as diffusers saves it, so that conversion,
  * packing, loading and a step can be exercised at full size by whoever has no licence or no patience for the real one.
  */
-import { mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
+import { lstat, mkdir, open, readFile, rename, rm, stat, statfs, writeFile, type FileHandle } from "node:fs/promises";
 import path from "node:path";
 import { Config } from "../../base/config.ts";
 import { readJson } from "../../base/json.ts";
 import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
 import { elementCount } from "../../graph/ops.ts";
-import { integer, readFlags, required, text } from "../options.ts";
+import { command } from "../command.ts";
+import { integer, required, seed, text, withDefault, type Values } from "../flags.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
+import { tell } from "../../node/outputFiles.ts";
 import { randomTensor, type TensorShape } from "./syntheticWeights.ts";
-
-export const SYNTHESIZE_USAGE = `mixdq synthesize --out DIR
-  --out DIR             gets unet/ only: config.json and random weights in fp16, no other part of a model
-  --like MODEL          sdxl-turbo (default), or a unet/config.json to take the shapes from
-  --seed N              default 0
-  --shard-bytes N       largest file; default 2000000000`;
-
-const FLAGS = {
-  out: { type: "string" },
-  like: { type: "string" },
-  seed: { type: "string" },
-  "shard-bytes": { type: "string" },
-} as const;
 
 const HALF_BYTES = 2;
 const DEFAULT_SHARD_BYTES = 2e9;
@@ -35,11 +24,22 @@ const MAX_CONFIG_BYTES = 2 ** 20;
 /** More shards than this are not read again (weights/folder.ts). */
 const MAX_SHARDS = 1000;
 
-export async function synthesize(args: readonly string[]): Promise<void> {
-  const { flags } = readFlags(args, FLAGS);
-  const out = required(flags, "out", "the folder to write unet/ into");
-  const like = text(flags, "like") ?? "sdxl-turbo";
-  const seed = integer(flags, "seed") ?? 0;
+const FLAGS = {
+  out: required(text("DIR", "gets unet/, which must not be there yet"), "the folder to write unet/ into"),
+  like: withDefault(text("MODEL", "sdxl-turbo, or a unet/config.json with the shapes"), "sdxl-turbo"),
+  seed: withDefault(seed("of the weights"), 0),
+  "shard-bytes": withDefault(integer("largest file"), DEFAULT_SHARD_BYTES),
+};
+
+export const synthesize = command({
+  name: "synthesize",
+  summary:
+    "unet/ of random weights in the shapes of a real model: config.json and fp16 weights, no other part of a model",
+  flags: FLAGS,
+  run: writeUNet,
+});
+
+async function writeUNet({ out, like, seed, "shard-bytes": shardBytes }: Values<typeof FLAGS>): Promise<void> {
   if (!Number.isSafeInteger(seed)) throw invalidInput(`--seed ${seed}: expected a whole number up to 2^53 - 1.`);
   const config = like === "sdxl-turbo" ? SDXL_TURBO_UNET : await readConfig(like);
   const started = performance.now();
@@ -48,11 +48,11 @@ export async function synthesize(args: readonly string[]): Promise<void> {
     folder: out,
     config,
     seed,
-    shardBytes: integer(flags, "shard-bytes") ?? DEFAULT_SHARD_BYTES,
+    shardBytes,
     onProgress: (done, total) => bar.show(done, total),
   });
   bar.end();
-  console.log(
+  tell(
     `${path.join(out, "unet")}: ${parameters.toLocaleString("en")} random parameters like ${like}, seed ${seed}, in ` +
       `${files} file(s); ${describeDuration(performance.now() - started)}`,
   );
@@ -94,7 +94,7 @@ export async function writeSyntheticUNet({
   const parameters = tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   const shards = shardsOf(tensors, shardBytes);
   const target = path.join(folder, "unet");
-  if (await stat(target).catch(() => undefined))
+  if (await lstat(target).catch(() => undefined))
     throw invalidInput(
       `${target}: is there already, expected a place for a new one. Choose another --out, or delete it.`,
     );
