@@ -190,6 +190,37 @@ describe("a config that contradicts the rest is refused, with both numbers:", ()
       says: ["text_encoder: the weights have encoder.layers.2.", "describes no such layer"],
     },
     {
+      what: "a UNet saved with a LoRA attached, or fused and not unloaded",
+      damage: (m) =>
+        m.header(UNET, (header) => {
+          const layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+          header[`${layer}.base_layer.weight`] = header[`${layer}.weight`]!;
+          delete header[`${layer}.weight`];
+        }),
+      says: [
+        "unet: got mid_block.attentions.0.",
+        "to_q.base_layer.weight, which is of a LoRA",
+        "unload_lora_weights()",
+      ],
+    },
+    {
+      what: "a layer under a LoRA that no graph reads",
+      damage: (m) =>
+        m.header(UNET, (header) => {
+          header["conv_in.base_layer.weight"] = header["conv_in.weight"]!;
+          delete header["conv_in.weight"];
+        }),
+      says: ["unet: got conv_in.base_layer.weight, which is of a LoRA", "pipe.fuse_lora()"],
+    },
+    {
+      what: "a text encoder of which only the LoRA was saved",
+      damage: (m) => {
+        m.remove(TEXT);
+        m.write("text_encoder/adapter_config.json", '{"peft_type": "LORA", "r": 2}');
+      },
+      says: ["text_encoder: got adapter_config.json and no weights, which is of a LoRA", "save the model again"],
+    },
+    {
       what: "a layer more in the UNet's blocks",
       damage: (m) => m.set(UNET_CONFIG, { layers_per_block: 2 }),
       says: ["unet up_blocks.0.resnets.1.conv1.weight: the file has shape [24, 40, 3, 3]", "[24, 48, 3, 3]"],

@@ -3,6 +3,7 @@ import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { Graph } from "../graph/ops.ts";
 import { parametersShape, quantizedLayers } from "../kernels/quantized.ts";
 import type { Rows } from "../kernels/weights.ts";
+import { adapterAttached, isAdapterTensor } from "../weights/adapters.ts";
 import { toFloat16, toFloat32 } from "../weights/convert.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
 import type { PackedComponent } from "../weights/pack.ts";
@@ -43,6 +44,7 @@ const LAYERS: Readonly<Record<string, RegExp>> = {
 };
 
 function refuseUnread(component: string, name: string): false {
+  if (isAdapterTensor(name)) throw adapterAttached(component, name);
   if (!LAYERS[component]?.test(name)) return false;
   throw new MixdqError(
     "invalid-model",

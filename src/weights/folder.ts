@@ -7,6 +7,7 @@ import { MixdqError } from "../base/errors.ts";
 import { readJson as readForeignJson } from "../base/json.ts";
 import { printable } from "../base/printable.ts";
 import type { Precision } from "../base/types.ts";
+import { adapterAttached } from "./adapters.ts";
 import { noSuchFile, REFUSED, sizeOf, type ModelFiles } from "./files.ts";
 import { streamTensors } from "./safetensors.ts";
 import type { WeightTensor } from "./safetensors.ts";
@@ -160,6 +161,8 @@ async function findWeights(
         `Save the model with save_pretrained(..., safe_serialization=True).`,
     );
   }
+  if ((await files.text(`${component}/adapter_config.json`, signal))?.includes('"peft_type"'))
+    throw adapterAttached(where, "adapter_config.json and no weights");
   const lookedFor = `no weights; looked for ${looked.join(", ")}`;
   const refused = looked.find((name) => files.refusalOf?.(`${component}/${name}`));
   if (refused !== undefined) {
