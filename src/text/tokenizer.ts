@@ -54,6 +54,8 @@ export function createTokenizer(files: TokenizerFiles, where: string): Tokenizer
     throw new MixdqError("invalid-model", message);
   };
   const [bosId, eosId, padId] = [idOf("bos"), idOf("eos"), idOf("pad")];
+  const idsOf = (text: string): number[] => bpe.encode(text, { add_special_tokens: false }).ids;
+  const expand = makeExpansion(parts, idsOf);
 
   return {
     length,
@@ -65,7 +67,7 @@ export function createTokenizer(files: TokenizerFiles, where: string): Tokenizer
     ),
     encode(prompt) {
       // JS lowers a capital sigma at the end of a word to the final form, the reference never does.
-      const tokens = bpe.encode(prompt.replaceAll("Σ", "σ"), { add_special_tokens: false }).ids;
+      const tokens = idsOf(expand(prompt.replaceAll("Σ", "σ")));
       const kept = tokens.slice(0, length - 2);
       const ids = new Int32Array(length).fill(padId);
       ids.set([bosId, ...kept, eosId]);
@@ -73,6 +75,32 @@ export function createTokenizer(files: TokenizerFiles, where: string): Tokenizer
       if (kept.length === tokens.length) return encoded;
       return { ...encoded, truncated: bpe.decode(tokens.slice(kept.length)).trim() };
     },
+  };
+}
+
+/**
+ * A learned concept of several vectors is a token `<x>` and others `<x>_1`, `<x>_2`, ...: a prompt names the first, and all
+ * of them are read, as diffusers' maybe_convert_prompt writes them out (loaders/textual_inversion.py).
+ */
+function makeExpansion(
+  { addedTokens }: ClipTokenizerParts,
+  idsOf: (text: string) => number[],
+): (prompt: string) => string {
+  const known = new Set(addedTokens.map(({ content }) => content));
+  const written = new Map<number, { readonly content: string; readonly all: string }>();
+  for (const { id, content } of addedTokens) {
+    const all = [content];
+    while (known.has(`${content}_${all.length}`)) all.push(`${content}_${all.length}`);
+    if (all.length > 1) written.set(id, { content, all: all.join(" ") });
+  }
+  if (written.size === 0) return (prompt) => prompt;
+  return (prompt) => {
+    let text = prompt;
+    for (const id of new Set(idsOf(prompt))) {
+      const token = written.get(id);
+      if (token) text = text.replaceAll(token.content, () => token.all);
+    }
+    return text;
   };
 }
 

@@ -18,6 +18,8 @@ export interface TokenizerFiles {
   readonly config?: string | undefined;
   /** special_tokens_map.json */
   readonly specialTokensMap?: string | undefined;
+  /** added_tokens.json, which transformers before 4.34 wrote */
+  readonly addedTokens?: string | undefined;
 }
 
 export interface ClipTokenizerParts {
@@ -73,13 +75,20 @@ export function readTokenizerFiles(files: TokenizerFiles, where: string): ClipTo
     roles[role] = token.content;
     added.set(token.content, token);
   }
-  const decoder = config.get("added_tokens_decoder").or({}).entries("tokens", 0, MAX_VOCABULARY);
-  const ids = new Map<string, number>();
-  for (const json of [...decoder.map(([, token]) => token), ...addedTokens]) {
-    const token = readToken(json);
-    added.set(token.content, token);
+  const decoder = config.get("added_tokens_decoder");
+  const listed = decoder.isMissing
+    ? readAddedTokensFile(files.addedTokens, specialTokens(config, map, roles), where)
+    : decoder
+        .entries("tokens", 0, MAX_VOCABULARY)
+        .map(([id, json]) => ({ token: readToken(json), id: idOf(id, json) }));
+  const inJson = addedTokens.map((json) => {
     const id = typeof json.value === "string" ? undefined : json.get("id");
-    if (id && !id.isMissing) ids.set(token.content, readId(id));
+    return { token: readToken(json), id: id && !id.isMissing ? readId(id) : undefined };
+  });
+  const ids = new Map<string, number>();
+  for (const { token, id } of [...listed, ...inJson]) {
+    added.set(token.content, token);
+    if (id !== undefined) ids.set(token.content, id);
   }
   return {
     vocab,
@@ -92,6 +101,33 @@ export function readTokenizerFiles(files: TokenizerFiles, where: string): ClipTo
     }),
   };
 }
+
+/** Tokens that have a role, or are said to be special: matched as typed. */
+function specialTokens(config: Json, map: Json, roles: Readonly<Record<Role, string>>): ReadonlySet<string> {
+  const lists = ["additional_special_tokens", "extra_special_tokens"].flatMap((key) => {
+    const { value } = config.get(key).or(map.get(key).value);
+    return Array.isArray(value) ? (value as unknown[]) : [];
+  });
+  const extra = lists.map((token) => (isObject(token) ? token["content"] : token));
+  return new Set([...Object.values(roles), ...extra.filter((token) => typeof token === "string")]);
+}
+
+/** added_tokens.json is token to id; tokens that are not special are matched in the normalised text. */
+function readAddedTokensFile(text: string | undefined, special: ReadonlySet<string>, where: string) {
+  return parseObject(text ?? "{}", `${where}/added_tokens.json`)
+    .entries("tokens", 0, MAX_VOCABULARY)
+    .map(([content, id]) => {
+      if (content === "") throw id.error("no text", "a token");
+      const flags = { special: true, normalized: !special.has(content) };
+      return { token: { content, ...flags, lstrip: false, rstrip: false, single_word: false }, id: readId(id) };
+    });
+}
+
+/** The id that is a key of added_tokens_decoder. */
+const idOf = (key: string, token: Json): number =>
+  /^\d{1,7}$/.test(key) && Number(key) < MAX_VOCABULARY
+    ? Number(key)
+    : token.fail(`a key that is a token's id, from 0 to ${MAX_VOCABULARY - 1}`);
 
 function readLength(value: unknown): number {
   return Number.isInteger(value) && (value as number) > 2 && (value as number) <= MAX_LENGTH

@@ -1,5 +1,5 @@
-"""Writes tokenizer.json: what transformers' CLIPTokenizer makes of prompts. Made with transformers 5.18:
-python make_tokenizer_golden.py
+"""Writes tokenizer.json: what transformers' CLIPTokenizer makes of prompts. Made with transformers 5.18 and,
+for learned tokens, diffusers 0.40.0.dev0 (58eb52c0): python make_tokenizer_golden.py
 
 The vocabulary is built as CLIP's is (256 bytes, 256 bytes at the end of a word, one token per merge, start, end), only
 with few merges. `ids` are kept up to the first end token's place and what follows is the padding. Strange characters are
@@ -10,6 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -80,7 +81,42 @@ for name, config in CONFIGS.items():
         while len(ids) > 1 and ids[-1] == ids[-2] == tokenizer.pad_token_id:
             ids.pop()
         cases[name].append(ids)
+# Learned tokens as transformers has saved them, and prompts as diffusers' maybe_convert_prompt writes them out first.
+FIRST = 514 + len(MERGES)
+LEARNED = {"<red-house>": FIRST, "<red-house>_1": FIRST + 1, "<red-house>_2": FIRST + 2, "<sun>": FIRST + 3, "<Mark>": FIRST + 4}
+LEARNED_PROMPTS = [
+    "the <red-house> in the sunset",
+    "the <RED-HOUSE>, <Sun> <mark>",
+    "<red-house><red-house>_1 <sun>s, in<sun>in <red-house>_2",
+    "<red-house>_ <red-house>_12 <red-house",
+    "a <Mark> $& " + "<red-house> " * 40,
+]
+LEARNED_FILES = {
+    "added_tokens.json": {"added_tokens": LEARNED},
+    "added_tokens.json, one of them special": {"added_tokens": LEARNED, "additional_special_tokens": ["<Mark>"]},
+    "added_tokens_decoder": {
+        "added_tokens_decoder": {
+            str(i): {**flags(token), "normalized": token != "<Mark>", "special": token == "<Mark>"} for token, i in LEARNED.items()
+        }
+    },
+}
+for files in LEARNED_FILES.values():
+    for entry in files.get("added_tokens_decoder", {}).values():
+        entry.pop("__type")
+learned = {}
+for name, files in LEARNED_FILES.items():
+    config = {**CONFIGS["strings"], **files, "tokenizer_class": "CLIPTokenizer"}
+    added = config.pop("added_tokens", None)
+    (folder / "added_tokens.json").unlink(missing_ok=True)
+    if added is not None:
+        (folder / "added_tokens.json").write_text(json.dumps(added))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    assert LEARNED.items() <= tokenizer.get_vocab().items()
+    written = TextualInversionLoaderMixin().maybe_convert_prompt(LEARNED_PROMPTS, tokenizer)
+    learned[name] = [tokenizer(prompt, max_length=77, truncation=True).input_ids for prompt in written]
 lines = [
+    f'"learned": {json.dumps({"prompts": LEARNED_PROMPTS, "files": LEARNED_FILES, "ids": learned})}',
     f'"bytes": {json.dumps(bytes_in_order, ensure_ascii=False)}',
     f'"merges": {json.dumps(MERGES, ensure_ascii=False)}',
     f'"prompts": {json.dumps(PROMPTS)}',
