@@ -4,6 +4,7 @@
  * ATen/core/DistributionsHelper.h and ATen/native/cpu/DistributionTemplates.h (PyTorch 2.13).
  */
 import { MixdqError } from "../base/errors.ts";
+import { parseSeed, twisterSeed, type Seed } from "../base/seed.ts";
 
 /** A stream of normal deviates; drawing advances it. */
 export interface NoiseGenerator {
@@ -19,17 +20,11 @@ const BLOCK = 16;
 const TWO_PI = Math.fround(2 * Math.PI);
 
 /**
- * The generator that `torch.Generator("cpu").manual_seed(seed)` makes; seed is an integer in 0 .. 2^53 - 1, of which
- * (as in PyTorch) the twister takes the low 32 bits. Throws `invalid-input` for any other seed.
+ * The generator that `torch.Generator("cpu").manual_seed(seed)` makes; of the seed's 64 bits the twister
+ * takes the low 32, as in PyTorch. Throws `invalid-input` for what is no seed.
  */
-export function createGenerator(seed: number): NoiseGenerator {
-  if (!Number.isSafeInteger(seed) || seed < 0) {
-    throw new MixdqError(
-      "invalid-input",
-      `seed: got ${seed}, expected an integer from 0 to ${Number.MAX_SAFE_INTEGER}. Choose another seed.`,
-    );
-  }
-  const random32 = createTwister(seed % 2 ** 32);
+export function createGenerator(seed: Seed): NoiseGenerator {
+  const random32 = createTwister(twisterSeed(parseSeed(seed)));
   // The second value of the last pair drawn by the scalar path. Block draws neither use nor clear it, as in PyTorch.
   let spare: number | undefined;
 

@@ -21,6 +21,10 @@ CASES = [
     (5, [4 * 17 * 23, 4 * 17 * 23]),
     (2**53 - 1, [4 * 64 * 64, 7, 4 * 64 * 64]),
     (123456789, [1, 0, 33]),
+    (-1, [5, 31]),
+    (-(2**63) + 7, [17]),
+    (2**63 + 3, [16]),
+    (2**64 - 2, [17]),
 ]
 
 cases = []
@@ -38,5 +42,5 @@ for seed, sizes in CASES:
                 "values": [round(v, 7) for v in values[indices].tolist()],
             }
         )
-    cases.append({"seed": seed, "draws": draws})
+    cases.append({"seed": seed if abs(seed) < 2**53 else str(seed), "draws": draws})
 Path(__file__).with_name("noise.json").write_text(json.dumps({"torch": torch.__version__, "cases": cases}) + "\n")
