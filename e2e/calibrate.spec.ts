@@ -241,7 +241,7 @@ describe("calibrate", () => {
     ["a quantized run", ["--precision", "w8a8"], "--precision w8a8: calibration runs the float model"],
     ["a configuration", ["--config", "mixdq.json"], "--config: calibration runs the float model"],
     ["another backend", ["--backend", "ort-wasm"], "only webgpu allows that"],
-    ["a seed that runs out", ["--seed", "9007199254740991"], "seed: got"],
+    ["a seed beyond 2^64", ["--seed", "18446744073709551616"], "--seed: got 18446744073709551616"],
     ["a step too few", ["--steps", "0"], "steps: got 0"],
   ])("refuses %s", async (_, flags, says) => {
     const out = path.join(emptyFolder(), "new", "calibration.json");
@@ -410,7 +410,7 @@ describe("synthesize", () => {
     ["a file that is no config", ["--like", import.meta.filename], "got something that is not JSON"],
     ["a config of another model", ["--like", path.join(MODEL, "vae/config.json")], "_class_name", "invalid-model"],
     ["shards without end", ["--shard-bytes", "1"], "makes 1680 files, expected at most 1000"],
-    ["a seed that is no number", ["--seed", "x"], "--seed x: expected a whole number"],
+    ["a seed that is no number", ["--seed", "x"], "--seed: got x, expected a whole number"],
   ])("refuses %s", async (_, flags, says, code = "invalid-input") => {
     const folder = path.join(emptyFolder(), "new");
     expectError(await refusal(synthesize(["--out", folder, ...flags])), code as "invalid-input", says);

@@ -158,7 +158,7 @@ function createClass(): CustomElementConstructor {
         const image = await this.#engine().generate({
           prompt,
           negativePrompt: this.#text("negative-prompt"),
-          seed: this.#number("seed"),
+          seed: this.#text("seed"),
           numInferenceSteps: this.#number("steps"),
           guidanceScale: this.#number("guidance"),
           width: this.#number("width"),

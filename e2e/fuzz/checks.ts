@@ -40,14 +40,14 @@ export function runTokenizer(files: Files): void {
 
 export function runScheduler(files: Files): void {
   const config = open(files);
-  const scheduler = createScheduler(config.values, config.where)(3);
+  const scheduler = createScheduler(config.values, config.where)({ steps: 4, eta: 0.5 });
   const isFinite = (values: Float32Array): boolean => values.every(Number.isFinite);
   expectThat(isFinite(scheduler.timesteps), "its timesteps are not finite");
   expectThat(scheduler.initNoiseSigma > 0 && scheduler.initNoiseSigma < Infinity, "its noise is nothing or infinite");
   let sample = Float32Array.of(scheduler.initNoiseSigma, -scheduler.initNoiseSigma);
   for (const i of scheduler.timesteps.keys()) {
     const input = scheduler.scaleModelInput(sample, i);
-    sample = new Float32Array(scheduler.step(input, i, sample, () => Float32Array.of(0.5, -0.5)).prev);
+    sample = new Float32Array(scheduler.step(input, i, sample, () => Float32Array.of(0.5, -0.5)));
     expectThat(isFinite(sample), `step ${i} makes numbers that are not finite`);
   }
 }

@@ -4,14 +4,14 @@
  * and one chunk `mixdq:<name>` per parameter for programs.
  */
 import { encode } from "fast-png";
-import type { GenerateStats, RawImage } from "../base/types.ts";
+import type { GenerateStats, RawImage, Seed } from "../base/types.ts";
 
 export class GeneratedImage implements RawImage {
   readonly width: number;
   readonly height: number;
   /** RGBA, row by row from the top. */
   readonly data: Uint8ClampedArray<ArrayBuffer>;
-  readonly seed: number;
+  readonly seed: Seed;
   readonly stats: GenerateStats;
   readonly warnings: readonly string[];
   readonly parameters: Readonly<Record<string, string>>;

@@ -24,9 +24,14 @@ const MILLISECONDS: OptionType = {
   expected: "milliseconds greater than 0",
   accepts: (value) => typeof value === "number" && value > 0,
 };
+/** Which ones, base/seed.ts says. */
 const SEED: OptionType = {
-  expected: "a whole number",
-  accepts: (value) => typeof value === "number" || typeof value === "bigint",
+  expected: "a whole number, as a number, a bigint or its digits",
+  accepts: (value) => ["number", "bigint", "string"].includes(typeof value),
+};
+const NUMBERS: OptionType = {
+  expected: "a list of numbers",
+  accepts: (value) => Array.isArray(value) && value.every((item) => typeof item === "number"),
 };
 const CALLBACK: OptionType = { expected: "a function", accepts: (value) => typeof value === "function" };
 /** Also one of another window's or a library's. */
@@ -66,7 +71,11 @@ export const GENERATE_OPTIONS: OptionTypes<GenerateOptions> = {
   negativePrompt: TEXT,
   seed: SEED,
   numInferenceSteps: NUMBER,
+  timesteps: NUMBERS,
+  scheduler: TEXT,
+  eta: NUMBER,
   guidanceScale: NUMBER,
+  guidanceRescale: NUMBER,
   width: NUMBER,
   height: NUMBER,
   signal: SIGNAL,

@@ -2,6 +2,9 @@
  * The types of the public API: what the pipeline, the worker, the page and an embedding app all agree on.
  * Names follow diffusers (in camelCase) and transformers.js' options. Nothing here exists at run time.
  */
+import type { Seed } from "./seed.ts";
+
+export type { Seed } from "./seed.ts";
 
 /**
  * fp32: f32 weights and arithmetic. fp16: f16 storage, f32 accumulation. w8a8 and w4a8: the UNet's layers in integers, 8
@@ -69,12 +72,32 @@ export interface GenerateOptions {
   prompt: string;
   /** Only used when guidanceScale > 1. */
   negativePrompt?: string;
-  /** 0 .. 2^53 - 1; the start noise equals torch.Generator("cpu").manual_seed(seed). Default: random. */
-  seed?: number;
-  /** Default: the model's own (1 for Turbo models, 4 for LCM). */
+  /**
+   * Any 64-bit seed that PyTorch takes, -2^63 .. 2^64 - 1, beyond 2^53 as a bigint or as text; the start noise equals
+   * torch.Generator("cpu").manual_seed(seed). Default: random.
+   */
+  seed?: Seed | string;
+  /**
+   * Default: 1 for a model whose scheduler has `timestep_spacing: trailing` (Turbo), 4 for LCM, TCD and PeRFlow, else 50, as
+   * diffusers' pipelines.
+   */
   numInferenceSteps?: number;
-  /** Classifier-free guidance above 1. Default 0: none, as distilled models want. */
+  /** The timesteps themselves instead of a number of steps, noisiest first, where the scheduler takes them. */
+  timesteps?: readonly number[];
+  /**
+   * Another scheduler class of diffusers' (such as "DDIMScheduler"), made of the model's scheduler config as diffusers'
+   * `from_config` makes it. Default: the model's own.
+   */
+  scheduler?: string;
+  /** How much noise DDIM and TCD put back at each step, 0..1. Default 0. */
+  eta?: number;
+  /**
+   * Classifier-free guidance above 1. Default: 0, none, for models distilled to few steps (as above), 8.5 where the UNet has a
+   * guidance embedding (LCM), else 7.5, SDXL 5, as diffusers' pipelines.
+   */
   guidanceScale?: number;
+  /** How far guidance is brought back to the deviation without it, 0..1 (arXiv 2305.08891). Default 0. */
+  guidanceRescale?: number;
   /** Pixels, multiples of 8. Default: the size the model was trained for. */
   width?: number;
   height?: number;
@@ -107,7 +130,8 @@ export interface RawImage {
   readonly height: number;
   /** width * height * 4 bytes, alpha 255. */
   readonly data: Uint8ClampedArray<ArrayBuffer>;
-  readonly seed: number;
+  /** As it was asked for; a bigint beyond 2^53. */
+  readonly seed: Seed;
   readonly stats: GenerateStats;
   /** Things the user should know, e.g. the part of the prompt that did not fit into 77 tokens. */
   readonly warnings: readonly string[];
@@ -125,6 +149,7 @@ export interface EngineInfo {
   readonly defaultWidth: number;
   readonly defaultHeight: number;
   readonly defaultSteps: number;
+  readonly defaultGuidanceScale: number;
   readonly latentChannels: number;
   /** Pixels per latent, along each axis. */
   readonly vaeScale: number;

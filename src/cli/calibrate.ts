@@ -21,6 +21,7 @@ import { RUN_FLAGS } from "./options.ts";
 import { withLock } from "../node/lock.ts";
 import { assertWritable, isSpecial, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
+import { seedAfter, seedToJson, type Seed } from "../base/seed.ts";
 import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { SavedRun } from "./savedRun.ts";
 
@@ -71,7 +72,7 @@ async function record({ run, out, prompts, folder, files, description, settings,
   const graph = graphs.unet({ batch: 1, height, width, tokens: graphs.tokens }).build();
   const recording = new Recording(quantizableLayers(graph), { bos });
   const identity = {
-    seed: settings.seed,
+    seed: seedToJson(settings.seed),
     steps: settings.steps,
     width: settings.width,
     height: settings.height,
@@ -95,7 +96,7 @@ async function record({ run, out, prompts, folder, files, description, settings,
   for (; done < prompts.length; done++) {
     let seen = 0;
     const observer = recordingObserver(graph, recording, () => bar.show(done + ++seen / reads, prompts.length));
-    const request = { ...settings, prompt: prompts[done]!, seed: settings.seed + done };
+    const request = { ...settings, prompt: prompts[done]!, seed: seedAfter(settings.seed, done) };
     const text = await model.encode(request);
     warnings.push(...text.warnings);
     await denoise(model, text, request, { observer });
@@ -132,21 +133,21 @@ export async function readPrompts(file: string, limit: number | undefined): Prom
   return prompts.slice(0, limit);
 }
 
-/** The first prompt's settings, without guidance; the last one's seed must be one too. */
+/** The first prompt's settings, without guidance. */
 export function checkSettings(
   prompts: readonly string[],
-  seed: number,
+  seed: Seed,
   steps: number | undefined,
   model: ModelDescription,
 ): Settings {
   const request = {
     prompt: prompts[0]!,
+    seed,
     ...(steps !== undefined && { numInferenceSteps: steps }),
     // A model that was distilled with its guidance is told its own scale.
     ...(model.unet.timeCondProjDim === undefined && { guidanceScale: 0 }),
   };
-  checkRequest({ ...request, seed: seed + prompts.length - 1 }, model);
-  return checkRequest({ ...request, seed }, model);
+  return checkRequest(request, model);
 }
 
 /** Records the UNet's inputs and tensors; `onTensor` hears of each. */

@@ -23,6 +23,7 @@ import { readConfig, RUN_FLAGS, runFlags, type RunFlags } from "./options.ts";
 import { assertWritable, isSpecial, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
+import { seedAfter, seedToJson } from "../base/seed.ts";
 import { makePictures, type Made, type PictureTask } from "./pictures.ts";
 import { progressBar } from "../node/progressBar.ts";
 
@@ -101,7 +102,7 @@ async function writeReport(flags: Values<typeof FLAGS>): Promise<void> {
     grid: plan.gridFile === undefined ? null : nameOf(plan.gridFile),
     pictures: prompts.map(({ prompt, attributes }, i) => ({
       prompt,
-      seed: plan.firstSeed + i,
+      seed: seedToJson(seedAfter(plan.firstSeed, i)),
       ...(judge && { stated: attributes, seen: chosen.judged[i]!.attributes }),
       ...closeness[i],
     })),
@@ -170,7 +171,7 @@ async function checkedPlan(flags: Values<typeof FLAGS>): Promise<Plan> {
         `prompts, or a run to compare with FP16 (--precision, --config).`,
     );
   const last = prompts.length - 1;
-  const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: firstSeed + last }, model);
+  const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: seedAfter(firstSeed, last) }, model);
   if (judge) assertReadable(settings, judge.description.size);
   return {
     ...{ run, out, gridFile, folder, files, config, configFile },
@@ -189,7 +190,7 @@ async function provenanceOf(plan: Plan, fp16: Made | undefined, { info, seconds 
     config: config ? { file: nameOf(configFile), sha256: sha256(await readBytes(configFile)) } : null,
     comparedWith: plan.isCompared ? "fp16 with the same seeds" : "itself: this is the fp16 run",
     prompts: { source: nameOf(source), count: prompts.length },
-    seeds: { first: firstSeed, last: firstSeed + prompts.length - 1 },
+    seeds: { first: seedToJson(firstSeed), last: seedToJson(seedAfter(firstSeed, prompts.length - 1)) },
     pictures: { width, height, steps, guidanceScale },
     backend: info.backend,
     adapter: info.adapter,

@@ -1,6 +1,7 @@
 /** Flags as data: how one is written, what it is for, and how its text becomes a value. */
 import { parseArgs } from "node:util";
 import { invalidInput } from "../base/errors.ts";
+import { parseSeed, type Seed } from "../base/seed.ts";
 import { nearest } from "../base/nearest.ts";
 import { printable, show } from "../base/printable.ts";
 
@@ -35,8 +36,20 @@ export const integer = (help: string, placeholder = "N"): Flag<number | undefine
     return Number(value);
   });
 
-/** Of a random number generator. */
-export const seed = (help: string): Flag<number | undefined> => integer(help);
+/** Of PyTorch's generator: any of its 64-bit seeds. */
+export const seed = (help: string): Flag<Seed | undefined> =>
+  flag("N", help, (value, name) => parseSeed(value, `--${name}`));
+
+/** Numbers with commas between them. */
+export const numbers = (placeholder: string, help: string): Flag<readonly number[] | undefined> =>
+  flag(placeholder, help, (value, name) => {
+    const list = value.split(",").map((item) => (item.trim() === "" ? NaN : Number(item)));
+    if (!list.every(Number.isFinite))
+      throw invalidInput(
+        `--${name} ${printable(value)}: expected numbers with commas between them, such as 999,749,499,249.`,
+      );
+    return list;
+  });
 
 export const number = (help: string, placeholder = "N"): Flag<number | undefined> =>
   flag(placeholder, help, (value, name) => {

@@ -10,7 +10,18 @@ import { requestNodeGpu } from "../node/adapter.ts";
 import { diskFiles } from "../node/diskFiles.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
-import { choice, integer, number, required, seed, tensor, text, type TensorName, type Values } from "./flags.ts";
+import {
+  choice,
+  integer,
+  number,
+  numbers,
+  required,
+  seed,
+  tensor,
+  text,
+  type TensorName,
+  type Values,
+} from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
 import { readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
@@ -23,9 +34,15 @@ const FLAGS = {
   prompt: required(text("TEXT", "what the picture shows"), "say what the picture should show", true),
   out: required(text("image.png", "the PNG file to write"), "the PNG file to write"),
   "negative-prompt": text("TEXT", "what it does not show, with guidance above 1"),
-  guidance: number("classifier-free guidance above 1; default: the model's own"),
-  steps: integer("denoising steps; default: the model's own"),
-  seed: seed("of the start noise; default: random"),
+  guidance: number(
+    "classifier-free guidance above 1; default: none for models distilled to few steps, else 7.5 (SDXL 5)",
+  ),
+  "guidance-rescale": number("0..1: how far guidance is brought back to the deviation without it; default 0", "X"),
+  steps: integer("denoising steps; default: the model's own, 1 or 4 of models distilled to few, else 50"),
+  timesteps: numbers("999,749,…", "the timesteps themselves instead of --steps, where the scheduler takes them"),
+  scheduler: text("CLASS", "another class of diffusers' than the model's own, made of its config"),
+  eta: number("0..1: noise that DDIM and TCD put back at each step; default 0", "X"),
+  seed: seed("of the start noise, any 64-bit seed that PyTorch takes; default: random"),
   width: integer("pixels, a multiple of 8; default: the model's own", "W"),
   height: integer("pixels, a multiple of 8; default: the model's own", "H"),
   latents: tensor(
@@ -62,7 +79,11 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
     negativePrompt: flags["negative-prompt"],
     seed: flags.seed,
     numInferenceSteps: flags.steps,
+    timesteps: flags.timesteps,
+    scheduler: flags.scheduler,
+    eta: flags.eta,
     guidanceScale: flags.guidance,
+    guidanceRescale: flags["guidance-rescale"],
     width: flags.width ?? (start && start.width * scale),
     height: flags.height ?? (start && start.height * scale),
   });

@@ -3,6 +3,7 @@ import { loadPipeline, type PipelineOptions } from "../pipeline.ts";
 import type { Judged } from "../mixdq/quality/figures.ts";
 import type { Picture } from "../mixdq/quality/picture.ts";
 import type { Prompt } from "../mixdq/quality/prompts.ts";
+import { seedAfter, type Seed } from "../base/seed.ts";
 import type { EngineInfo } from "../base/types.ts";
 import type { Judge } from "./judging.ts";
 import { progressLine } from "../node/progress.ts";
@@ -10,7 +11,7 @@ import { progressLine } from "../node/progress.ts";
 /** What is drawn: prompt i with seed firstSeed + i. */
 export interface PictureTask {
   readonly prompts: readonly Prompt[];
-  readonly firstSeed: number;
+  readonly firstSeed: Seed;
   /** Where the prompts state what it looks for. */
   readonly judge: Judge | undefined;
 }
@@ -41,7 +42,7 @@ export async function makePictures(
     const judged: Judged[] = [];
     const warnings = new Set<string>();
     for (const [i, { prompt, attributes }] of prompts.entries()) {
-      const image = await pipeline.generate({ prompt, seed: firstSeed + i });
+      const image = await pipeline.generate({ prompt, seed: seedAfter(firstSeed, i) });
       for (const warning of image.warnings) warnings.add(warning);
       if (judge) judged.push({ ...(await judge.read(image)), stated: attributes! });
       take({ width: image.width, height: image.height, data: image.data }, i);

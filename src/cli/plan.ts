@@ -1,5 +1,6 @@
 /** `mixdq plan`: what one picture takes, from configs alone: no weights, no GPU. */
 import { setDebug } from "../base/debug.ts";
+import { Config } from "../base/config.ts";
 import { invalidInput } from "../base/errors.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import type { Precision } from "../base/types.ts";
@@ -11,6 +12,7 @@ import type { GraphSource } from "../model/graphs.ts";
 import { readModel } from "../model/description.ts";
 import { chooseQuantization } from "../model/quantization.ts";
 import { checkRequest, isGuided } from "../model/request.ts";
+import { readSchedulers, type SchedulerChoice } from "../model/schedulers.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { uniformConfig } from "../mixdq/calibration/preset.ts";
 import { diskFiles } from "../node/diskFiles.ts";
@@ -96,9 +98,17 @@ async function readPlanned(flags: Values<typeof FLAGS>): Promise<Planned> {
   const model = describeSdxlTurbo();
   const precision = asked.precision ?? "fp16";
   const [height, width] = model.unet.sampleSize.map((latents) => latents * model.vae.scale) as [number, number];
-  const defaults = { ...model, defaultWidth: width, defaultHeight: height, defaultSteps: 1 };
+  const defaults = { ...model, defaultWidth: width, defaultHeight: height, schedulerOf: sdxlTurboScheduler() };
   const config = asked.config ?? (precision === "w8a8" || precision === "w4a8" ? uniform(model, precision) : undefined);
   return { name: like, model, precision, config, size: sizeOf(checkRequest(request, defaults), model) };
+}
+
+/** As SDXL-Turbo's folder has it: one step, no guidance. */
+function sdxlTurboScheduler(): SchedulerChoice {
+  const values = { _class_name: "EulerAncestralDiscreteScheduler", timestep_spacing: "trailing" };
+  const config = new Config("scheduler/scheduler_config.json", values);
+  const pipeline = "StableDiffusionXLPipeline";
+  return readSchedulers({ config, named: undefined, pipeline, isXl: true, embedsGuidance: false });
 }
 
 function sizeOf(settings: ReturnType<typeof checkRequest>, model: GraphSource): Planned["size"] {

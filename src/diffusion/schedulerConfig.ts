@@ -6,36 +6,52 @@ import { Config } from "../base/config.ts";
 import { MixdqError } from "../base/errors.ts";
 import { printable, show } from "../base/printable.ts";
 
-/** One run's schedule. Elementwise, so samples may be in any layout; nothing here changes its arguments. */
-export interface Scheduler {
-  /** What the UNet is told at each step; its length is the number of steps. */
+/**
+ * One run: the model is called once a timestep, in order, and `step` is told what came out. Elementwise, so samples may be
+ * in any layout (but for `thresholding`, one sample at a time); nothing here changes its arguments.
+ */
+export interface Run {
+  /** What the UNet is told at each call. */
   readonly timesteps: Float32Array;
   /** The start noise (unit variance) is multiplied by this. */
   readonly initNoiseSigma: number;
-  /** The UNet's input at a step. */
-  scaleModelInput(sample: Float32Array, stepIndex: number): Float32Array;
+  /** The UNet's input at a call. Default: the sample. */
+  scaleModelInput?(sample: Float32Array, call: number): Float32Array;
+  /** The clean sample as this call's output estimates it. Depends on nothing but its arguments. */
+  denoised(modelOutput: Float32Array, call: number, sample: Float32Array): Float32Array;
   /**
-   * The sample at the next noise level, and the clean sample as estimated now (for previews). `noise` gives fresh
-   * N(0, 1) values, as many as the sample has; it is called exactly when diffusers draws from its generator.
+   * The sample at the next noise level. Multistep solvers remember earlier outputs: call after call, from 0 on. `noise`
+   * gives fresh N(0, 1) values, as many as the sample has, exactly when diffusers draws from its generator.
    */
-  step(modelOutput: Float32Array, stepIndex: number, sample: Float32Array, noise: () => Float32Array): SchedulerStep;
+  step(modelOutput: Float32Array, call: number, sample: Float32Array, noise: () => Float32Array): Float32Array;
+  /** Which step a call belongs to, from 1; only where there are more calls than steps. */
+  stepOf?(call: number): number;
 }
 
-export interface SchedulerStep {
-  readonly prev: Float32Array;
-  readonly denoised: Float32Array;
+/** What was asked of a run, checked but for what only one class can know. */
+export interface Asked {
+  readonly steps: number;
+  /** Instead of steps, where the class takes them. */
+  readonly timesteps: readonly number[] | undefined;
+  /** 0 .. 1: how much noise comes back at each step of DDIM and TCD. */
+  readonly eta: number;
 }
 
-/** A schedule for so many steps (1 up to what the model was trained with). Throws `invalid-input` for other counts. */
-export type SchedulerFactory = (steps: number) => Scheduler;
-
-export const PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"] as const;
-export type PredictionType = (typeof PREDICTION_TYPES)[number];
-
-export const TIMESTEP_SPACINGS = ["linspace", "leading", "trailing"] as const;
-export type TimestepSpacing = (typeof TIMESTEP_SPACINGS)[number];
+/** A scheduler class's config, read: makes runs. Throws `invalid-input` for what the class refuses. */
+export type Family = (asked: Asked) => Run;
 
 const BETA_SCHEDULES = ["linear", "scaled_linear", "squaredcos_cap_v2"] as const;
+type BetaSchedule = (typeof BETA_SCHEDULES)[number] | "exp";
+
+/** A class's own defaults, and what it has beyond the others. */
+export interface TrainingDefaults {
+  readonly start: number;
+  readonly end: number;
+  readonly schedule: BetaSchedule;
+  /** Whether the class has `rescale_betas_zero_snr`; others do not read it. */
+  readonly zeroSnr?: boolean;
+  readonly exp?: boolean;
+}
 
 /** Far above any model (1000), far below what would stall the page. */
 const MAX_TRAIN_TIMESTEPS = 10_000;
@@ -49,11 +65,14 @@ export class SchedulerConfig {
   readonly className: string;
   readonly #config: Config;
 
-  /** `where` is the file, for messages. Throws `invalid-model` for anything but an object with a `_class_name`. */
-  constructor(config: unknown, where: string) {
+  /**
+   * `where` is the file, for messages; `className` goes before the config's own. Throws `invalid-model` for anything but an
+   * object with a `_class_name`.
+   */
+  constructor(config: unknown, where: string, className?: string) {
     this.#config = new Config(where, config, "Save the scheduler again with diffusers.");
     this.where = where;
-    this.className = this.#config.className;
+    this.className = className ?? this.#config.className;
   }
 
   /** A finite number, `least` to `most` where these are given. */
@@ -63,6 +82,11 @@ export class SchedulerConfig {
 
   optionalNumber(key: string, least?: number, most?: number): number | undefined {
     return this.#config.optional(key, () => this.number(key, 0, least, most));
+  }
+
+  /** A number that may be -Infinity, which is also the default: where a range begins. */
+  limit(key: string): number {
+    return this.#config.get(key, -Infinity).value === -Infinity ? -Infinity : this.number(key, 0);
   }
 
   /** An integer in min .. max. */
@@ -102,9 +126,10 @@ export class SchedulerConfig {
 
   unsupported(key: string, expected: string): MixdqError {
     const whose = key === "_class_name" ? "" : `${printable(this.className)}'s `;
+    const got = key === "_class_name" ? this.className : this.#config.get(key).value;
     return new MixdqError(
       "unsupported",
-      `${this.where}: got ${whose}"${key}" ${show(this.#config.get(key).value)}, expected ${expected}. ` +
+      `${this.where}: got ${whose}"${key}" ${show(got)}, expected ${expected}. ` +
         `Change the value, or save the model with a scheduler that does not need it.`,
     );
   }
@@ -122,20 +147,14 @@ export interface TrainingSchedule {
   readonly alphasCumprod: Float32Array;
 }
 
-/**
- * The schedule that a config describes; `defaults` are the class's own values of beta_start, beta_end and
- * beta_schedule. Throws `invalid-model` or `unsupported`.
- */
-export function makeTrainingSchedule(
-  config: SchedulerConfig,
-  defaults: { readonly start: number; readonly end: number; readonly schedule: (typeof BETA_SCHEDULES)[number] },
-): TrainingSchedule {
+/** The schedule that a config describes. Throws `invalid-model` or `unsupported`. */
+export function makeTrainingSchedule(config: SchedulerConfig, defaults: TrainingDefaults): TrainingSchedule {
   const trainTimesteps = config.integer("num_train_timesteps", 1000, 1, MAX_TRAIN_TIMESTEPS);
   let betas = makeBetas(config, trainTimesteps, defaults);
   if (!betas.every((beta) => beta >= 0 && beta <= 1)) {
     throw config.invalid("beta_end", "(with the other betas) noise variances between 0 and 1");
   }
-  const endsWithoutSignal = config.flag("rescale_betas_zero_snr");
+  const endsWithoutSignal = defaults.zeroSnr === true && config.flag("rescale_betas_zero_snr");
   if (endsWithoutSignal) betas = rescaleToZeroTerminalSnr(betas);
   const alphasCumprod = cumulativeAlphas(betas);
   // In float32, betas that are large enough leave nothing, which schedulers then divide by.
@@ -144,6 +163,9 @@ export function makeTrainingSchedule(
   // Denoising begins with noise alone: a schedule of which the noisiest timestep has next to none gives no picture.
   if (!(alphasCumprod[trainTimesteps - 1]! <= MAX_LAST_SIGNAL))
     throw config.invalid("beta_end", "(with the other betas) a schedule that ends in noise");
+  // Steps are divided by the noise level that they begin at.
+  if (!(alphasCumprod[0]! < 1))
+    throw config.invalid("beta_start", "betas above 0, so that there is noise at every timestep");
   return { trainTimesteps, alphasCumprod };
 }
 
@@ -152,11 +174,26 @@ export function trainingSigmas(alphasCumprod: Float32Array): Float32Array {
   return alphasCumprod.map((alpha) => Math.sqrt(Math.fround((1 - alpha) / alpha)));
 }
 
-function makeBetas(
+/**
+ * The same for schedulers that divide by the signal: with a zero terminal SNR the last alpha is diffusers' 2^-24, the
+ * smallest subnormal of f16, instead of 0.
+ */
+export function makeSigmaSchedule(
   config: SchedulerConfig,
-  count: number,
-  defaults: { readonly start: number; readonly end: number; readonly schedule: (typeof BETA_SCHEDULES)[number] },
-): Float32Array {
+  defaults: TrainingDefaults,
+): TrainingSchedule & { readonly sigmas: Float32Array } {
+  const { trainTimesteps, alphasCumprod } = makeTrainingSchedule(config, defaults);
+  const sigmas = trainingSigmas(alphasCumprod);
+  if (defaults.zeroSnr && config.flag("rescale_betas_zero_snr")) {
+    alphasCumprod[trainTimesteps - 1] = 2 ** -24;
+    // sqrt(2^24 - 1) lies a hair below the middle of two float32 numbers; PyTorch's root on CPUs (MKL's) takes the upper.
+    sigmas[trainTimesteps - 1] = 4096;
+  }
+  if (!sigmas.every(Number.isFinite)) throw config.invalid("trained_betas", "betas below 1, so that signal remains");
+  return { trainTimesteps, alphasCumprod, sigmas };
+}
+
+function makeBetas(config: SchedulerConfig, count: number, defaults: TrainingDefaults): Float32Array {
   const trained = config.numbers("trained_betas");
   if (trained !== undefined) {
     if (trained.length !== count) {
@@ -166,18 +203,20 @@ function makeBetas(
   }
   const start = config.number("beta_start", defaults.start);
   const end = config.number("beta_end", defaults.end);
-  switch (config.choice("beta_schedule", defaults.schedule, BETA_SCHEDULES)) {
+  const schedules: readonly BetaSchedule[] = defaults.exp ? [...BETA_SCHEDULES, "exp"] : BETA_SCHEDULES;
+  const fromAlphaBar = (alphaBar: (t: number) => number): Float32Array =>
+    Float32Array.from({ length: count }, (_, i) =>
+      Math.min(1 - alphaBar((i + 1) / count) / alphaBar(i / count), 0.999),
+    );
+  switch (config.choice("beta_schedule", defaults.schedule, schedules)) {
     case "linear":
       return linspace32(start, end, count);
     case "scaled_linear":
       return linspace32(Math.sqrt(start), Math.sqrt(end), count).map((root) => root * root);
-    case "squaredcos_cap_v2": {
-      // Nichol & Dhariwal 2021, arXiv 2102.09672.
-      const alphaBar = (t: number) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2;
-      return Float32Array.from({ length: count }, (_, i) =>
-        Math.min(1 - alphaBar((i + 1) / count) / alphaBar(i / count), 0.999),
-      );
-    }
+    case "squaredcos_cap_v2": // Nichol & Dhariwal 2021, arXiv 2102.09672
+      return fromAlphaBar((t) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2);
+    case "exp":
+      return fromAlphaBar((t) => Math.exp(-12 * t));
   }
 }
 

@@ -1,158 +1,161 @@
 /**
- * Euler's method on the probability flow ODE (EulerDiscreteScheduler) and its ancestral variant, which steps further
- * down and adds fresh noise (EulerAncestralDiscreteScheduler). Karras et al. 2022, arXiv 2206.00364; k-diffusion.
- * Values are rounded to float32 where diffusers 0.40 computes in float32.
+ * Euler's method on the probability flow ODE (EulerDiscreteScheduler), its ancestral variant, which steps further down and
+ * adds fresh noise (EulerAncestralDiscreteScheduler), and Heun's method, which corrects each step by a second look
+ * (HeunDiscreteScheduler). Karras et al. 2022, arXiv 2206.00364; k-diffusion. Values are rounded to float32 where
+ * diffusers 0.40 computes in float32.
  */
-import { MixdqError } from "../base/errors.ts";
-import type { Scheduler, SchedulerFactory } from "./schedulerConfig.ts";
-import type { PredictionType, SchedulerConfig, TimestepSpacing } from "./schedulerConfig.ts";
-import { makeTrainingSchedule, PREDICTION_TYPES, TIMESTEP_SPACINGS, trainingSigmas } from "./schedulerConfig.ts";
-import { convertSigmas, interpolate, linspace, sigmaToTimestep } from "./sigmas.ts";
+import { combine, exp32, f32, log32, sqrt32 } from "./float32.ts";
+import { PREDICTION_TYPES, readLimit, type PredictionType } from "./prediction.ts";
+import { makeSigmaSchedule, type Asked, type Family, type Run, type SchedulerConfig } from "./schedulerConfig.ts";
+import {
+  interpolate,
+  linspace,
+  ownTimesteps,
+  readSigmaSpread,
+  sigmaToTimestep,
+  spreadSigmas,
+  type SigmaSpread,
+} from "./sigmas.ts";
+import { readSpacing, spacedTimesteps, type Spacing } from "./timestepSpacing.ts";
 
-const f32 = Math.fround;
-const DEFAULT_BETAS = { start: 0.0001, end: 0.02, schedule: "linear" } as const;
+const EULER_BETAS = { start: 0.0001, end: 0.02, schedule: "linear", zeroSnr: true } as const;
+const HEUN_BETAS = { start: 0.00085, end: 0.012, schedule: "linear", exp: true } as const;
 
-/** Noise levels that a config may set: SD's are 0.03 to 15, a zero terminal SNR gives 4096. */
-const [LEAST_SIGMA, MOST_SIGMA] = [1e-6, 1e5];
-
-/** What both classes share: the config, read once, and the sigmas of the training timesteps. */
-interface EulerModel {
-  readonly trainTimesteps: number;
-  readonly sigmas: Float32Array;
-  readonly spacing: TimestepSpacing;
-  readonly stepsOffset: number;
-}
+type Prediction = PredictionType | "original_sample";
 
 /** EulerAncestralDiscreteScheduler; draws noise at every step, the last one (where it adds none) included. */
-export function makeEulerAncestral(config: SchedulerConfig): SchedulerFactory {
-  const model = readEulerModel(config);
+export function makeEulerAncestral(config: SchedulerConfig): Family {
+  const { trainTimesteps, sigmas: table } = makeSigmaSchedule(config, EULER_BETAS);
+  const spacing = readSpacing(config, trainTimesteps, "linspace");
   // diffusers' own class stops at "sample" as not implemented.
   const prediction = config.choice("prediction_type", "epsilon", ["epsilon", "v_prediction"]);
-  return (steps) => {
-    const timesteps = makeTimesteps(model, steps);
-    const sigmas = Float32Array.from([...timesteps].map((t) => interpolate(model.sigmas, t)).concat(0));
+  return ({ steps }) => {
+    const timesteps = Float32Array.from(spacedTimesteps(spacing, steps));
+    const sigmas = Float32Array.from([...timesteps].map((t) => interpolate(table, t)).concat(0));
+    const denoised: Run["denoised"] = (output, call, sample) => denoise(prediction, output, sample, sigmas[call]);
     return {
-      ...makeInput(model, timesteps, sigmas),
-      step(modelOutput, stepIndex, sample, noise) {
-        const sigma = sigmas[stepIndex];
-        const [up, down] = ancestralSigmas(sigma, sigmas[stepIndex + 1]);
-        const denoised = denoise(prediction, modelOutput, sample, sigma);
-        const prev = eulerStep(sample, denoised, sigma, f32(down - sigma));
-        const fresh = noise();
-        if (fresh.length !== sample.length) {
-          throw new MixdqError("invalid-input", `noise: got ${fresh.length} values, expected ${sample.length}.`);
-        }
-        return { prev: prev.map((value, i) => value + f32(fresh[i] * up)), denoised };
+      ...makeInput(spacing, timesteps, sigmas),
+      denoised,
+      step(output, call, sample, noise) {
+        const sigma = sigmas[call];
+        const [up, down] = ancestralSigmas(sigma, sigmas[call + 1]);
+        const prev = eulerStep(sample, derivative(sample, denoised(output, call, sample), sigma), f32(down - sigma));
+        return combine([1, prev], [up, noise()]);
       },
     };
   };
 }
 
 /** EulerDiscreteScheduler without churn (which no pipeline turns on): never draws noise. */
-export function makeEulerDiscrete(config: SchedulerConfig): SchedulerFactory {
-  const model = readEulerModel(config);
-  const prediction = config.choice<PredictionType | "original_sample">("prediction_type", "epsilon", [
-    ...PREDICTION_TYPES,
-    "original_sample",
-  ]);
-  config.refuse("use_beta_sigmas");
+export function makeEulerDiscrete(config: SchedulerConfig): Family {
+  const { trainTimesteps, sigmas: table } = makeSigmaSchedule(config, EULER_BETAS);
+  const spacing = readSpacing(config, trainTimesteps, "linspace");
+  const prediction = config.choice<Prediction>("prediction_type", "epsilon", [...PREDICTION_TYPES, "original_sample"]);
   const spread = readSigmaSpread(config);
-  // With the spreads below the interpolation is overwritten, so only then does its type matter.
-  if (spread === "none") config.choice("interpolation_type", "linear", ["linear"]);
-  const limits = {
-    min: config.optionalNumber("sigma_min", LEAST_SIGMA, MOST_SIGMA),
-    max: config.optionalNumber("sigma_max", LEAST_SIGMA, MOST_SIGMA),
-  };
-  if ((limits.min ?? LEAST_SIGMA) >= (limits.max ?? Infinity)) throw config.invalid("sigma_min", "less than sigma_max");
+  const interpolation = config.choice("interpolation_type", "linear", ["linear", "log_linear"]);
   const finalSigmas = config.choice("final_sigmas_type", "zero", ["zero", "sigma_min"]);
-  const finalSigma = finalSigmas === "zero" ? 0 : model.sigmas[0];
+  const finalSigma = finalSigmas === "zero" ? 0 : table[0];
   const isContinuous =
     config.choice("timestep_type", "discrete", ["discrete", "continuous"]) === "continuous" &&
     prediction === "v_prediction";
 
-  return (steps) => {
-    let timesteps = makeTimesteps(model, steps);
-    let levels = [...timesteps].map((t) => interpolate(model.sigmas, t));
-    if (spread !== "none") {
-      levels = convertSigmas(spread, levels, limits);
-      timesteps = Float32Array.from(levels, (sigma) => sigmaToTimestep(sigma, model.sigmas));
-    }
-    const sigmas = Float32Array.from([...levels, finalSigma]);
-    if (isContinuous) timesteps = sigmas.slice(0, -1).map((sigma) => 0.25 * f32(Math.log(sigma)));
+  return (asked) => {
+    if (isContinuous && asked.timesteps) throw ownTimesteps(config, 'timestep_type "continuous"');
+    const even = chosenTimesteps(config, spacing, spread, asked);
+    const levels = interpolation === "linear" ? even.map((t) => interpolate(table, t)) : logLinear(table, even.length);
+    const { timesteps, levels: spreadLevels } = spreadOver(spread, table, even, levels);
+    const sigmas = Float32Array.from([...spreadLevels, finalSigma]);
+    const denoised: Run["denoised"] = (output, call, sample) => denoise(prediction, output, sample, sigmas[call]);
     return {
-      ...makeInput(model, timesteps, sigmas),
-      step(modelOutput, stepIndex, sample) {
-        const sigma = sigmas[stepIndex];
-        const denoised = denoise(prediction, modelOutput, sample, sigma);
-        return { prev: eulerStep(sample, denoised, sigma, f32(sigmas[stepIndex + 1] - sigma)), denoised };
+      ...makeInput(spacing, isContinuous ? sigmas.slice(0, -1).map((s) => 0.25 * log32(s)) : timesteps, sigmas),
+      denoised,
+      step(output, call, sample) {
+        const sigma = sigmas[call];
+        const clean = denoised(output, call, sample);
+        return eulerStep(sample, derivative(sample, clean, sigma), f32(sigmas[call + 1] - sigma));
       },
     };
   };
 }
 
-function readEulerModel(config: SchedulerConfig): EulerModel {
-  const { trainTimesteps, alphasCumprod } = makeTrainingSchedule(config, DEFAULT_BETAS);
-  // With a zero terminal SNR the first sigma would be infinite; diffusers takes the smallest f16 subnormal instead.
-  if (config.flag("rescale_betas_zero_snr")) alphasCumprod[trainTimesteps - 1] = 2 ** -24;
-  const sigmas = trainingSigmas(alphasCumprod);
-  if (!sigmas.every(Number.isFinite)) throw config.invalid("trained_betas", "betas below 1, so that signal remains");
-  // Steps are divided by the noise level that they begin at.
-  if (sigmas.includes(0)) throw config.invalid("beta_start", "betas above 0, so that there is noise at every timestep");
-  return {
-    trainTimesteps,
-    sigmas,
-    spacing: config.choice("timestep_spacing", "linspace", TIMESTEP_SPACINGS),
-    stepsOffset: config.integer("steps_offset", 0, 0, trainTimesteps),
+/** HeunDiscreteScheduler: two calls a step, the last step one. Never draws noise. */
+export function makeHeun(config: SchedulerConfig): Family {
+  const { trainTimesteps, sigmas: table } = makeSigmaSchedule(config, HEUN_BETAS);
+  const spacing = readSpacing(config, trainTimesteps, "linspace");
+  const prediction = config.choice("prediction_type", "epsilon", PREDICTION_TYPES);
+  const limit = readLimit(config, { clip: false });
+  const spread = readSigmaSpread(config);
+  return (asked) => {
+    const even = chosenTimesteps(config, spacing, spread, asked);
+    const once = spreadOver(
+      spread,
+      table,
+      even,
+      even.map((t) => interpolate(table, t)),
+    );
+    const levels = Float32Array.from([...once.levels, 0]);
+    // Each level but the first is visited twice: at the end of its step and at the beginning of the next.
+    const levelOf = (call: number): number => (call + 1) >> 1;
+    const calls = 2 * once.levels.length - 1;
+    const sigmas = Float32Array.from({ length: calls }, (_, call) => levels[levelOf(call)]);
+    const timesteps = Float32Array.from({ length: calls }, (_, call) => once.timesteps[levelOf(call)]);
+    const denoised: Run["denoised"] = (output, call, sample) =>
+      limit(denoise(prediction, output, sample, sigmas[call]));
+    let first: { readonly sample: Float32Array; readonly slope: Float32Array; readonly dt: number } | undefined;
+    return {
+      ...makeInput(spacing, timesteps, sigmas),
+      denoised,
+      stepOf: (call) => (call >> 1) + 1,
+      step(output, call, sample) {
+        const sigma = sigmas[call];
+        const slope = derivative(sample, denoised(output, call, sample), sigma);
+        if (call % 2 === 0) {
+          first = { sample, slope, dt: f32(levels[levelOf(call) + 1] - sigma) };
+          return eulerStep(sample, slope, first.dt);
+        }
+        const { sample: start, slope: firstSlope, dt } = first!;
+        return eulerStep(
+          start,
+          firstSlope.map((value, i) => f32(value + slope[i]) / 2),
+          dt,
+        );
+      },
+    };
   };
 }
 
-function readSigmaSpread(config: SchedulerConfig): "none" | "karras" | "exponential" {
-  const isKarras = config.flag("use_karras_sigmas");
-  const isExponential = config.flag("use_exponential_sigmas");
-  if (isKarras && isExponential) throw config.invalid("use_karras_sigmas", "false beside use_exponential_sigmas");
-  return isKarras ? "karras" : isExponential ? "exponential" : "none";
+/** Evenly spaced, or those that were given, which go with no other spread of the noise levels. */
+function chosenTimesteps(config: SchedulerConfig, spacing: Spacing, spread: SigmaSpread, asked: Asked): number[] {
+  if (asked.timesteps === undefined) return [...Float32Array.from(spacedTimesteps(spacing, asked.steps))];
+  if (spread.kind !== "none") throw ownTimesteps(config, `use_${spread.kind}_sigmas`);
+  return [...asked.timesteps];
 }
 
-/** [steps], from the noisiest down. Table 2 of Lin et al. 2023, arXiv 2305.08891. Throws `invalid-input`. */
-function makeTimesteps({ trainTimesteps, spacing, stepsOffset }: EulerModel, steps: number): Float32Array {
-  if (steps > trainTimesteps) {
-    throw new MixdqError(
-      "invalid-input",
-      `numInferenceSteps: got ${steps}, expected at most the ${trainTimesteps} the model was trained with.`,
-    );
-  }
-  switch (spacing) {
-    case "linspace":
-      return Float32Array.from(linspace(0, trainTimesteps - 1, steps)).reverse();
-    case "leading": {
-      const ratio = Math.floor(trainTimesteps / steps);
-      return Float32Array.from({ length: steps }, (_, i) => (steps - 1 - i) * ratio + stepsOffset);
-    }
-    case "trailing": {
-      // For some counts (61, 103, ...) rounding gives diffusers one timestep more, -1; we keep the count asked for.
-      const stride = trainTimesteps - trainTimesteps / steps - trainTimesteps;
-      return Float32Array.from({ length: steps }, (_, i) => roundHalfEven(trainTimesteps + i * stride) - 1);
-    }
-  }
+function spreadOver(spread: SigmaSpread, table: Float32Array, timesteps: readonly number[], levels: readonly number[]) {
+  const { kind } = spread;
+  if (kind === "none") return { timesteps: Float32Array.from(timesteps), levels };
+  const ends = { first: levels[0]!, last: levels.at(-1)! };
+  const spreadLevels = spreadSigmas({ ...spread, kind }, ends, timesteps.length);
+  return { timesteps: Float32Array.from(spreadLevels, (sigma) => sigmaToTimestep(sigma, table)), levels: spreadLevels };
 }
 
-function roundHalfEven(x: number): number {
-  const floor = Math.floor(x);
-  const isTie = x - floor === 0.5;
-  return isTie ? floor + (floor % 2) : Math.round(x);
+/** One level more than there are steps, evenly in their logarithm. */
+function logLinear(table: Float32Array, steps: number): number[] {
+  const [from, to] = [log32(table[table.length - 1]), log32(table[0])];
+  return linspace(from, to, steps + 1).map((level) => exp32(f32(level)));
 }
 
 function makeInput(
-  model: EulerModel,
+  { kind }: Spacing,
   timesteps: Float32Array,
   sigmas: Float32Array,
-): Pick<Scheduler, "timesteps" | "initNoiseSigma" | "scaleModelInput"> {
+): Pick<Run, "timesteps" | "initNoiseSigma"> & Required<Pick<Run, "scaleModelInput">> {
   const maxSigma = sigmas.reduce((a, b) => Math.max(a, b));
   return {
     timesteps,
-    initNoiseSigma: model.spacing === "leading" ? norm(maxSigma) : maxSigma,
-    scaleModelInput(sample, stepIndex) {
-      const scale = norm(sigmas[stepIndex]);
+    initNoiseSigma: kind === "leading" ? norm(maxSigma) : maxSigma,
+    scaleModelInput(sample, call) {
+      const scale = norm(sigmas[call]);
       return sample.map((value) => value / scale);
     },
   };
@@ -160,39 +163,38 @@ function makeInput(
 
 /** sqrt(sigma^2 + 1): how much larger than unit variance a sample at this noise level is. */
 function norm(sigma: number): number {
-  return f32(Math.sqrt(f32(f32(sigma * sigma) + 1)));
+  return sqrt32(f32(f32(sigma * sigma) + 1));
 }
 
 /** The clean sample that a model output at noise level sigma stands for. */
-function denoise(
-  prediction: PredictionType | "original_sample",
-  modelOutput: Float32Array,
-  sample: Float32Array,
-  sigma: number,
-): Float32Array {
+function denoise(prediction: Prediction, output: Float32Array, sample: Float32Array, sigma: number): Float32Array {
   switch (prediction) {
     case "epsilon":
-      return sample.map((value, i) => value - f32(sigma * modelOutput[i]));
+      return combine([1, sample], [-sigma, output]);
     case "v_prediction": {
       const outputScale = f32(-sigma / norm(sigma));
       const variance = f32(f32(sigma * sigma) + 1);
-      return sample.map((value, i) => f32(modelOutput[i] * outputScale) + f32(value / variance));
+      return sample.map((value, i) => f32(output[i] * outputScale) + f32(value / variance));
     }
     case "sample":
     case "original_sample":
-      return modelOutput.slice();
+      return output.slice();
   }
 }
 
-function eulerStep(sample: Float32Array, denoised: Float32Array, sigma: number, dt: number): Float32Array {
-  return sample.map((value, i) => value + f32(f32(f32(value - denoised[i]) / sigma) * dt));
+function derivative(sample: Float32Array, clean: Float32Array, sigma: number): Float32Array {
+  return sample.map((value, i) => f32(value - clean[i]) / sigma);
+}
+
+function eulerStep(sample: Float32Array, slope: Float32Array, dt: number): Float32Array {
+  return combine([1, sample], [dt, slope]);
 }
 
 /** How much noise an ancestral step adds (up), and the level it first descends to (down): up^2 + down^2 = to^2. */
 function ancestralSigmas(from: number, to: number): [up: number, down: number] {
   const fromSquared = f32(from * from);
   const toSquared = f32(to * to);
-  const up = f32(Math.sqrt(f32(f32(toSquared * f32(fromSquared - toSquared)) / fromSquared)));
+  const up = sqrt32(f32(f32(toSquared * f32(fromSquared - toSquared)) / fromSquared));
   // Rounding may leave a negative zero of a difference, whose root would be NaN (as it is in diffusers).
-  return [up, f32(Math.sqrt(Math.max(0, f32(toSquared - f32(up * up)))))];
+  return [up, sqrt32(Math.max(0, f32(toSquared - f32(up * up))))];
 }

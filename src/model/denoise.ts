@@ -1,5 +1,6 @@
 /** One encoded request and one seed become latents. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
+import { guide, rescaleGuidance } from "../diffusion/guidance.ts";
 import { createGenerator } from "../diffusion/noise.ts";
 import type { Inputs, RunOptions } from "../runtime/network.ts";
 import { joined, sizeOf } from "./layout.ts";
@@ -10,16 +11,16 @@ import type { EncodedText } from "./text.ts";
 
 /** Looks into the UNet's runs. */
 export interface UNetObserver extends Pick<RunOptions, "onTensor" | "wantsTensor"> {
-  /** Before step `step` (from 0): what the network is about to read, channels-last. */
-  before?(inputs: Inputs, step: number): void;
-  /** After it and before anything else runs: the sample that went into the step, and the prediction without guidance, [C, H, W] each. */
-  after?(step: number, state: { inputs: Inputs; sample: Float32Array; prediction: Float32Array }): Promise<void>;
+  /** Before call `call` (from 0): what the network is about to read, channels-last. */
+  before?(inputs: Inputs, call: number): void;
+  /** After it and before anything else runs: the sample that went into the call, and the prediction without guidance, [C, H, W] each. */
+  after?(call: number, state: { inputs: Inputs; sample: Float32Array; prediction: Float32Array }): Promise<void>;
 }
 
 export interface DenoiseOptions {
   /** Start noise of unit variance instead of the seed's, [C, h, w]; the seed then makes only the noise between steps. */
   readonly latents?: Float32Array | undefined;
-  /** Step `step` (from 1) of `steps` begins. */
+  /** Step `step` (from 1) of `steps` begins; once, also where it calls the UNet several times. */
   readonly onStep?: ((step: number, steps: number) => void) | undefined;
   readonly observer?: UNetObserver | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -29,7 +30,7 @@ export interface Denoised {
   /** The start noise, unit variance, [C, h, w]. */
   readonly latents: Float32Array;
   readonly finalLatents: Float32Array;
-  /** The first step's predictions of all images, before guidance. */
+  /** The first call's predictions of all images, before guidance. */
   readonly unetOut: Float32Array;
 }
 
@@ -46,22 +47,22 @@ export async function denoise(
   const generator = createGenerator(seed);
   const latents = given ?? generator.randn(count);
   if (given) checkStartLatents(given, shape, settings);
-  const scheduler = model.createScheduler(steps);
+  const scheduler = settings.createScheduler();
   const context = model.unet.context(text, { latents: shape, pixels: settings, guidanceScale });
 
   let sample = latents.map((value) => Math.fround(value * scheduler.initNoiseSigma));
   let unetOut: Float32Array | undefined;
   for (const [i, timestep] of scheduler.timesteps.entries()) {
     throwIfAborted(signal);
-    onStep?.(i + 1, steps);
+    if (i === 0 || scheduler.stepOf(i) !== scheduler.stepOf(i - 1)) onStep?.(scheduler.stepOf(i), steps);
     const input = scheduler.scaleModelInput(sample, i);
     const inputs = observer && model.unet.inputs(input, timestep, context);
     if (inputs) observer.before?.(inputs, i);
     const predictions = await model.unet.run(input, timestep, context, { ...observing(observer), signal });
     if (inputs) await observer.after?.(i, { inputs, sample, prediction: predictions.at(-1)! });
     unetOut ??= joined(predictions);
-    const prediction = guided(predictions, guidanceScale);
-    sample = Float32Array.from(scheduler.step(prediction, i, sample, () => generator.randn(count)).prev);
+    const prediction = guided(predictions, settings);
+    sample = Float32Array.from(scheduler.step(prediction, i, sample, () => generator.randn(count)));
   }
   assertFinite(sample, "UNet", model.precision);
   return { latents, finalLatents: sample, unetOut: unetOut! };
@@ -71,8 +72,13 @@ const observing = (observer: UNetObserver | undefined): RunOptions =>
   observer?.onTensor ? { onTensor: observer.onTensor, wantsTensor: observer.wantsTensor } : {};
 
 /** Classifier-free guidance of [negative, positive]; a single prediction as it is. */
-function guided([first, positive]: readonly Float32Array[], scale: number): Float32Array {
-  return positive ? first!.map((negative, i) => negative + scale * (positive[i]! - negative)) : first!;
+function guided(
+  [first, positive]: readonly Float32Array[],
+  { guidanceScale, guidanceRescale }: Settings,
+): Float32Array {
+  if (!positive) return first!;
+  const prediction = guide(first!, positive, guidanceScale);
+  return guidanceRescale > 0 ? rescaleGuidance(prediction, positive, guidanceRescale) : prediction;
 }
 
 function checkStartLatents(

@@ -1,6 +1,6 @@
 /** What a diffusers folder says about itself: its parts, their configs, its tokenizers. No weights yet. */
 import { Config } from "../base/config.ts";
-import { createScheduler, type SchedulerFactory } from "../diffusion/scheduler.ts";
+import type { SchedulerFactory } from "../diffusion/scheduler.ts";
 import { readUNetConfig, type UNetConfig } from "../diffusion/unet.ts";
 import { readVaeConfig, type VaeConfig } from "../diffusion/vae.ts";
 import { MixdqError } from "../base/errors.ts";
@@ -8,6 +8,7 @@ import type { TextState } from "../text/encoder.ts";
 import { createTokenizer, type Tokenizer } from "../text/tokenizer.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { readJson } from "../weights/folder.ts";
+import { isStableDiffusion, readSchedulers, type SchedulerChoice } from "./schedulers.ts";
 
 export interface TextEncoderDescription {
   /** `text_encoder` or `text_encoder_2`. */
@@ -26,11 +27,14 @@ export interface ModelDescription {
   readonly textState: TextState;
   readonly unet: UNetConfig;
   readonly vae: VaeConfig;
+  /** The model's own scheduler; `schedulerOf` gives others. */
   readonly schedulerName: string;
   readonly createScheduler: SchedulerFactory;
+  readonly schedulerOf: SchedulerChoice;
   /** SDXL: without a negative prompt, guidance compares with zeros instead of an empty prompt. */
   readonly zerosForNoNegative: boolean;
   readonly defaultSteps: number;
+  readonly defaultGuidanceScale: number;
   readonly defaultWidth: number;
   readonly defaultHeight: number;
 }
@@ -48,10 +52,20 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
   for (const name of ["text_encoder_3", "transformer", "prior"])
     if (part(name)) index.fail(name, "a UNet model of the Stable Diffusion family: this part is not one of it");
 
-  const unet = readUNetConfig(await json("unet/config.json"));
+  if (index.boolean("requires_aesthetics_score", false))
+    index.fail("requires_aesthetics_score", "false: this is SDXL's refiner, which starts from a picture");
+  const pipeline = index.className;
+  const unet = readUNetConfig(withSampleSize(await json("unet/config.json"), pipeline));
   const vae = readVaeConfig(await json("vae/config.json"));
-  const scheduler = await json("scheduler/scheduler_config.json");
   const isXl = unet.addition !== undefined;
+  const schedulerOf = readSchedulers({
+    config: await json("scheduler/scheduler_config.json"),
+    named: part("scheduler"),
+    pipeline,
+    isXl,
+    embedsGuidance: unet.timeCondProjDim !== undefined,
+  });
+  const scheduler = schedulerOf();
   const textEncoders: TextEncoderDescription[] = [];
   for (const [component, tokenizer] of Object.entries(TOKENIZERS)) {
     const kind = part(component);
@@ -69,10 +83,8 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
   for (const encoder of textEncoders) checkVocabulary(encoder);
   checkLatents(unet, vae, files.location);
 
-  const pipeline = index.className;
-  // StableDiffusionPipeline overrules its scheduler's steps_offset.
-  const settings =
-    isXl || pipeline.startsWith("LatentConsistency") ? scheduler.values : { ...scheduler.values, steps_offset: 1 };
+  // StableDiffusionPipeline would pass the tokenizer's attention mask on.
+  if (isStableDiffusion({ pipeline, isXl })) textEncoders[0]!.config.only("use_attention_mask", false);
   const [height, width] = unet.sampleSize;
   return {
     location: files.location,
@@ -81,26 +93,42 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
     textState: isXl ? "penultimate" : "last",
     unet,
     vae,
-    schedulerName: scheduler.className,
-    createScheduler: createScheduler(settings, scheduler.where),
+    schedulerName: scheduler.name,
+    createScheduler: scheduler.create,
+    schedulerOf,
     zerosForNoNegative: isXl && index.boolean("force_zeros_for_empty_prompt", true),
-    defaultSteps:
-      scheduler.className === "LCMScheduler" ? 4 : scheduler.values["timestep_spacing"] === "trailing" ? 1 : 25,
+    defaultSteps: scheduler.defaultSteps,
+    defaultGuidanceScale: scheduler.defaultGuidanceScale,
     defaultWidth: width * vae.scale,
     defaultHeight: height * vae.scale,
   };
 }
 
+/**
+ * Converters before diffusers 0.9 wrote a sample_size of 32 for models of 64; StableDiffusionPipeline takes any single number
+ * below 64 of such a config as 64. Where nothing is said, SDXL's pipeline takes 128.
+ */
+function withSampleSize(config: Config, pipeline: string): Config {
+  const { sample_size: size, _diffusers_version: version } = config.values;
+  const isXl = config.values["addition_embed_type"] === "text_time";
+  const [, major, minor = "0"] = /^v?(\d+)(?:\.(\d+))?/.exec(String(version ?? "")) ?? [];
+  const isOld = Number(major) === 0 && Number(minor) < 9;
+  const isOverruled = isOld && typeof size === "number" && size < 64 && isStableDiffusion({ pipeline, isXl });
+  if (!isOverruled && (!isXl || (size !== undefined && size !== null))) return config;
+  return new Config(config.where, { ...config.values, sample_size: isOverruled ? 64 : 128 });
+}
+
 async function readTokenizer(files: ModelFiles, folder: string, signal?: AbortSignal): Promise<Tokenizer> {
   const text = (name: string): Promise<string | undefined> => files.text(`${folder}/${name}`, signal);
-  const [tokenizerJson, vocab, merges, config, specialTokensMap] = await Promise.all([
+  const [tokenizerJson, vocab, merges, config, specialTokensMap, addedTokens] = await Promise.all([
     text("tokenizer.json"),
     text("vocab.json"),
     text("merges.txt"),
     text("tokenizer_config.json"),
     text("special_tokens_map.json"),
+    text("added_tokens.json"),
   ]);
-  return createTokenizer({ tokenizerJson, vocab, merges, config, specialTokensMap }, folder);
+  return createTokenizer({ tokenizerJson, vocab, merges, config, specialTokensMap, addedTokens }, folder);
 }
 
 /** Every token must have a row in the encoder's table: beyond its end, a GPU reads whatever it likes. */
@@ -132,9 +160,19 @@ function checkTextWidth(encoders: readonly TextEncoderDescription[], unet: UNetC
       `${location}: the text encoders give ${width} channels (${encoders.map((e) => e.component).join(" + ") || "none"}), ` +
         `unet/config.json's cross_attention_dim asks for ${unet.crossAttentionDim}. The parts do not belong together: take all from one model.`,
     );
-  if (unet.addition && !encoders.at(-1)?.projects)
+  if (!unet.addition) return;
+  const last = encoders.at(-1);
+  if (!last?.projects)
     throw new MixdqError(
       "invalid-model",
       `${location}: an SDXL UNet needs a CLIPTextModelWithProjection for its pooled prompt, model_index.json names none. Check the model, or save it again.`,
+    );
+  const { timeEmbedDim, inputDim } = unet.addition;
+  const wanted = last.config.integer("projection_dim", 512) + 6 * timeEmbedDim;
+  if (wanted !== inputDim)
+    throw new MixdqError(
+      "invalid-model",
+      `${location}: unet/config.json's projection_class_embeddings_input_dim is ${inputDim}, expected ${wanted}: the pooled ` +
+        `prompt and six numbers. The parts do not belong together: take all from one text-to-image model.`,
     );
 }

@@ -47,7 +47,12 @@ function describe(): ModelDescription {
     unet,
     vae,
     schedulerName: "EulerAncestralDiscreteScheduler",
-    createScheduler: createScheduler(schedulerConfig, "scheduler_config.json"),
+    schedulerOf: () => ({
+      name: "EulerAncestralDiscreteScheduler",
+      create: createScheduler(schedulerConfig, "scheduler_config.json"),
+      defaultSteps: 1,
+      defaultGuidanceScale: 0,
+    }),
     zerosForNoNegative: true,
     defaultSteps: 1,
     defaultWidth: unet.sampleSize[1] * vae.scale,

@@ -1,6 +1,5 @@
-/** A loaded model: its networks and its scheduler, as fields with methods in diffusers' words. */
+/** A loaded model: its networks as fields with methods in diffusers' words. */
 import type { Precision } from "../base/types.ts";
-import type { SchedulerFactory } from "../diffusion/scheduler.ts";
 import type { Network, Runtime } from "../runtime/network.ts";
 import type { ModelDescription } from "./description.ts";
 import type { ModelGraphs } from "./graphs.ts";
@@ -27,7 +26,6 @@ export class LoadedModel {
   readonly textEncoders: readonly LoadedTextEncoder[];
   readonly unet: LoadedUNet;
   readonly vae: LoadedVae;
-  readonly createScheduler: SchedulerFactory;
   readonly #networks: readonly Network[];
   readonly #progress: LoadProgressSum;
   /** The text of the last request: the same prompt with another seed is not encoded again. */
@@ -52,7 +50,6 @@ export class LoadedModel {
     this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
     // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).
     this.vae = new LoadedVae(description.vae, graphs, vae, description.unet.addition !== undefined);
-    this.createScheduler = description.createScheduler;
     this.#networks = [...text, unet, vae];
     this.#progress = progress;
   }

@@ -3,7 +3,7 @@ import { debug } from "../base/debug.ts";
 import { MixdqError } from "../base/errors.ts";
 import type { EngineInfo, GenerateStats, Precision, RawImage } from "../base/types.ts";
 import type { LoadedModel } from "./loaded.ts";
-import { isGuided, type Settings } from "./request.ts";
+import { isGuided, warnOfRequest, type Settings } from "./request.ts";
 
 /** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
 export function assertFinite(values: ArrayLike<number>, stage: string, precision: Precision): void {
@@ -19,6 +19,16 @@ function adviceFor(precision: Precision): string {
   return precision === "fp16"
     ? "Use precision fp32; if it stays, the weights are damaged: download them again."
     : "The weights are damaged: download them again.";
+}
+
+/** What to tell of a picture that shows nothing: every pixel of one colour (black, most often). undefined where it is not so. */
+export function warnOfOneColour(rgba: Uint8ClampedArray): string | undefined {
+  for (let i = 4; i < rgba.length; i++) if (rgba[i] !== rgba[i - 4]) return undefined;
+  const [red, green, blue] = rgba;
+  return (
+    `Every pixel of the picture has the same colour, rgb(${red}, ${green}, ${blue}). The model's numbers may have left ` +
+    `their range: try precision fp32, another seed, or check scaling_factor in vae/config.json.`
+  );
 }
 
 /** [1, 3, H, W] in -1..1 -> RGBA bytes. */
@@ -57,6 +67,7 @@ export function describeEngine({ description, precision, runtime, weightBytes }:
     defaultWidth: description.defaultWidth,
     defaultHeight: description.defaultHeight,
     defaultSteps: description.defaultSteps,
+    defaultGuidanceScale: description.defaultGuidanceScale,
     latentChannels: description.unet.inChannels,
     vaeScale: description.vae.scale,
     weightBytes,
@@ -87,22 +98,29 @@ export function finishImage(
   };
   debug(1, () => JSON.stringify(stats));
   const data = toRgba(image, width, height, model.precision);
-  return { width, height, data, seed, stats, warnings, parameters: parametersOf(model, settings) };
+  const blank = warnOfOneColour(data);
+  const all = [...warnings, ...warnOfRequest(settings), ...(blank === undefined ? [] : [blank])];
+  return { width, height, data, seed, stats, warnings: all, parameters: parametersOf(model, settings) };
 }
 
 /** What a picture was made with, as its PNG says it. */
 function parametersOf(model: LoadedModel, settings: Settings): Record<string, string> {
-  const { prompt, negativePrompt, seed, steps, guidanceScale, width, height } = settings;
+  const { prompt, negativePrompt, seed, steps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
+    settings;
+  const guided = isGuided(settings, model.description);
   const { description, precision, runtime } = model;
   return {
     prompt,
-    ...(isGuided(settings, description) && negativePrompt !== undefined && { negativePrompt }),
+    ...(guided && negativePrompt !== undefined && { negativePrompt }),
     seed: String(seed),
     steps: String(steps),
+    ...(timesteps && { timesteps: timesteps.join(",") }),
+    ...(eta > 0 && { eta: String(eta) }),
     guidanceScale: String(guidanceScale),
+    ...(guided && guidanceRescale > 0 && { guidanceRescale: String(guidanceRescale) }),
     width: String(width),
     height: String(height),
-    scheduler: description.schedulerName,
+    scheduler: settings.schedulerName,
     model: description.location,
     precision,
     backend: runtime.backend,

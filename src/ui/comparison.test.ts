@@ -25,7 +25,7 @@ test("equal pictures have SSIM 1 and no PSNR; one off everywhere has 48.13 dB", 
 
 /** Makes pictures at once, and writes down in which order and beside what. */
 function fakeSession(loaded: string[], failing: Record<string, MixdqError> = {}) {
-  const made: { precision: string; seed: number | undefined; companion: string | undefined }[] = [];
+  const made: { precision: string; seed: Settings["seed"]; companion: string | undefined }[] = [];
   const session = {
     has: ({ precision }: Settings) => loaded.includes(precision),
     picture: async ({ precision, seed }: Settings, _: unknown, companion?: Settings) => {

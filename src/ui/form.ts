@@ -1,18 +1,20 @@
 /** The form's fields as Settings, and back. */
 import type { EngineInfo } from "../base/types.ts";
+import { MixdqError } from "../base/errors.ts";
+import { parseSeed } from "../base/seed.ts";
 import { byId } from "./dom.ts";
-import { comparable, type Mode, type Settings } from "./settings.ts";
+import { comparable, readSeed, type Mode, type Settings, type Unseen } from "./settings.ts";
 
 const input = (id: string): HTMLInputElement => byId(id, HTMLInputElement);
 
-export function readForm(debug: number): Settings {
+export function readForm(unseen: Unseen): Settings {
   const mode = checked("mode") as Mode;
   const precision = checked("precision") as Settings["precision"];
   const number = (id: string): number | undefined => (input(id).value === "" ? undefined : input(id).valueAsNumber);
   return {
     prompt: byId("prompt", HTMLTextAreaElement).value.trim(),
     negative: input("negative").value.trim(),
-    seed: number("seed"),
+    seed: readSeed(input("seed").value),
     steps: number("steps"),
     width: number("width"),
     height: number("height"),
@@ -24,7 +26,7 @@ export function readForm(debug: number): Settings {
     backend: byId("backend", HTMLSelectElement).value as Settings["backend"],
     amplify: input("amplify").valueAsNumber,
     split: input("split").valueAsNumber,
-    debug,
+    ...unseen,
   };
 }
 
@@ -56,7 +58,7 @@ export function writeForm(settings: Settings): void {
 export function findMistake(): { field: HTMLElement; message: string } | undefined {
   const fields = document.querySelectorAll<HTMLInputElement>("#controls :is(input, textarea)");
   const field = [...fields].find((each) => !each.checkValidity());
-  if (!field) return undefined;
+  if (!field) return findWrongSeed();
   const label = field.labels?.[0]?.textContent ?? field.id;
   const { min, max, step, value, validity } = field;
   if (validity.valueMissing) return { field, message: `${label}: got nothing, expected a text.` };
@@ -64,9 +66,22 @@ export function findMistake(): { field: HTMLElement; message: string } | undefin
   return { field, message: `${label}: got ${value || "something else"}, expected ${kind} from ${min} to ${max}.` };
 }
 
+/** A seed has more digits than a number field holds exactly, so its text is read here. */
+function findWrongSeed(): { field: HTMLElement; message: string } | undefined {
+  const field = input("seed");
+  try {
+    if (field.value.trim() !== "") parseSeed(field.value, "Seed");
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof MixdqError)) throw error;
+    return { field, message: error.message };
+  }
+}
+
 /** What an empty field stands for, once the model is known. */
 export function showDefaults(info: EngineInfo): void {
   input("steps").placeholder = String(info.defaultSteps);
+  input("guidance").placeholder = String(info.defaultGuidanceScale);
   input("width").placeholder = String(info.defaultWidth);
   input("height").placeholder = String(info.defaultHeight);
 }

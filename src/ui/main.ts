@@ -15,7 +15,9 @@ const pixelated = byId("pixelated", HTMLInputElement);
 const split = byId("split", HTMLInputElement);
 const amplify = byId("amplify", HTMLInputElement);
 const session = new Session();
-const { debug } = readSettings(location.search);
+const { scheduler, timesteps, eta, rescale, debug } = readSettings(location.search);
+/** What only the address sets. */
+const unseen = { scheduler, timesteps, eta, rescale, debug };
 let running: AbortController | undefined;
 let looking: AbortController | undefined;
 
@@ -28,7 +30,7 @@ async function generate(): Promise<void> {
     mistake.field.focus();
     return;
   }
-  const settings = readForm(debug);
+  const settings = readForm(unseen);
   rememberInUrl();
   byId("frame", HTMLElement).scrollIntoView({ block: "nearest", behavior: "smooth" });
   const own = (running = new AbortController());
@@ -94,7 +96,7 @@ async function showComparison(settings: Settings, hooks: Hooks): Promise<void> {
 }
 
 function rememberInUrl(): void {
-  const query = writeSettings(readForm(debug));
+  const query = writeSettings(readForm(unseen));
   history.replaceState(null, "", `${location.pathname}${query}${location.hash}`);
 }
 
@@ -103,7 +105,7 @@ async function lookAround(): Promise<void> {
   looking?.abort();
   looking = new AbortController();
   const { signal } = looking;
-  const { model, backend, precision } = readForm(debug);
+  const { model, backend, precision } = readForm(unseen);
   try {
     const support = await checkSupport({ model, backend, precision, signal });
     if (signal.aborted || running) return;
@@ -154,7 +156,7 @@ form.addEventListener("change", (event) => {
 
 /** Makes the form and the page agree with the mode. */
 function settle(): void {
-  const settings = readForm(debug);
+  const settings = readForm(unseen);
   writeForm(settings); // in mode compare, fp16 beside fp16 becomes fp16 beside w4a8
   view.showMode(settings.mode, settings.precision);
 }
@@ -197,7 +199,7 @@ byId("dice", HTMLButtonElement).addEventListener("click", () => {
   rememberInUrl();
 });
 byId("use-wasm", HTMLButtonElement).addEventListener("click", () => {
-  const settings = readForm(debug);
+  const settings = readForm(unseen);
   // It has no integer kernels.
   writeForm({
     ...settings,

@@ -22,10 +22,21 @@ test("every setting survives the query", () => {
     backend: "ort-wasm",
     amplify: 12,
     split: 0,
+    scheduler: "TCDScheduler",
+    timesteps: "999,500",
+    eta: 0.3,
+    rescale: 0.7,
     debug: 2,
   } as const;
   expect(readSettings(writeSettings(settings))).toEqual(settings);
   expect(writeSettings(settings)).toContain("w=256&h=128");
+});
+
+test("a seed that no number holds exactly survives the query, also a negative one", () => {
+  for (const seed of [2n ** 64n - 1n, -(2n ** 63n), -5]) {
+    expect(readSettings(writeSettings({ ...DEFAULTS, seed })).seed).toBe(seed);
+  }
+  expect(readSettings("?seed=18446744073709551616").seed).toBeUndefined();
 });
 
 test("nonsense in the query falls back to the default", () => {

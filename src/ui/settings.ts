@@ -3,13 +3,14 @@
  * makes the same picture again. Pure: reads and writes strings, touches no DOM.
  */
 import { BACKENDS, PRECISIONS } from "../base/choices.ts";
+import { parseSeed, type Seed } from "../base/seed.ts";
 import type { Backend, Precision } from "../base/types.ts";
 
 export interface Settings {
   prompt: string;
   negative: string;
   /** undefined: another one each time. */
-  seed: number | undefined;
+  seed: Seed | undefined;
   /** undefined: the model's own; the same for width, height and guidance. */
   steps: number | undefined;
   width: number | undefined;
@@ -27,9 +28,19 @@ export interface Settings {
   amplify: number;
   /** Where the divider stands, 0..100 % from the left. */
   split: number;
-  /** See src/base/debug.ts. Only in the query. */
+  /** Only in the query from here on. Another scheduler class than the model's own; "": that. */
+  scheduler: string;
+  /** With commas between them, instead of steps; "": as the scheduler makes them. */
+  timesteps: string;
+  eta: number | undefined;
+  /** Guidance rescale, 0..1. */
+  rescale: number | undefined;
+  /** See src/base/debug.ts. */
   debug: number;
 }
+
+/** What the form has no field for. */
+export type Unseen = Pick<Settings, "scheduler" | "timesteps" | "eta" | "rescale" | "debug">;
 
 export type Mode = "picture" | "compare";
 export const MODES: readonly Mode[] = ["picture", "compare"];
@@ -58,6 +69,10 @@ export const DEFAULTS: Settings = {
   backend: "webgpu",
   amplify: 8,
   split: 50,
+  scheduler: "",
+  timesteps: "",
+  eta: undefined,
+  rescale: undefined,
   debug: 0,
 };
 
@@ -86,7 +101,7 @@ export function readSettings(query: string): Settings {
   return {
     prompt: text("prompt") ?? DEFAULTS.prompt,
     negative: text("negative") ?? DEFAULTS.negative,
-    seed: number("seed", DEFAULTS.seed),
+    seed: readSeed(text("seed")),
     steps: number("steps", DEFAULTS.steps),
     width: number("width", DEFAULTS.width),
     height: number("height", DEFAULTS.height),
@@ -98,8 +113,22 @@ export function readSettings(query: string): Settings {
     backend: choice("backend", BACKENDS, DEFAULTS.backend),
     amplify: within("amplify", DEFAULTS.amplify, 1, 32),
     split: within("split", DEFAULTS.split, 0, 100),
+    scheduler: text("scheduler") ?? DEFAULTS.scheduler,
+    timesteps: text("timesteps") ?? DEFAULTS.timesteps,
+    eta: number("eta", DEFAULTS.eta),
+    rescale: number("rescale", DEFAULTS.rescale),
     debug: number("debug", DEFAULTS.debug) ?? DEFAULTS.debug,
   };
+}
+
+/** What is no seed counts as none. */
+export function readSeed(value: string | null): Seed | undefined {
+  if (value === null) return DEFAULTS.seed;
+  try {
+    return parseSeed(value);
+  } catch {
+    return undefined;
+  }
 }
 
 /** "" when everything is at its default, else "?prompt=…&seed=…". */

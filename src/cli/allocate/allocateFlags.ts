@@ -5,7 +5,7 @@ import { RANGE_RULES } from "../../mixdq/calibration/file.ts";
 import { DEFAULT_WEIGHTS } from "../../mixdq/calibration/preset.ts";
 import type { MixdqConfig } from "../../quant/config.ts";
 import { PRECISIONS } from "../../base/choices.ts";
-import { choice, number, required, seed, text, toggle, widths, withDefault, type Values } from "../flags.ts";
+import { choice, number, required, integer, text, toggle, widths, withDefault, type Values } from "../flags.ts";
 import { modelFlag } from "../defaults.ts";
 import { RUN_FLAGS, runFlags, type RunFlags } from "../options.ts";
 import { invalidInput } from "../../base/errors.ts";
@@ -71,7 +71,7 @@ export const ALLOCATE_FLAGS = {
       "said (the baselines are then drawn too)",
   ),
   pictures: text("DIR", "for the report: pairs NAME.fp16.png, NAME.quantized.png; default: of those drawn"),
-  seed: withDefault(seed("of the random baselines, and of the first picture"), 0),
+  seed: withDefault(integer("of the random baselines, and of the first picture"), 0),
   ...RUN_FLAGS,
   precision: choice(PRECISIONS, "with --prompts: fp16 or fp32, of what stays in floats; default fp16"),
 };

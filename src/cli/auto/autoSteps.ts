@@ -1,4 +1,5 @@
 /** The steps of `mixdq auto`: which command is called with what, and which files it reads and writes; data. */
+import type { Seed } from "../../base/seed.ts";
 import path from "node:path";
 import type { Source } from "../../node/fileDigests.ts";
 import { nameOf } from "../../node/inputFiles.ts";
@@ -39,7 +40,7 @@ export interface AutoRequest {
   /** The folder of the model's judge, where it has one. */
   readonly judge: string | undefined;
   readonly prompt: string;
-  readonly seed: number;
+  readonly seed: Seed;
   /** For the float model, and for every command that needs an adapter. */
   readonly precision: readonly string[];
   readonly device: readonly string[];

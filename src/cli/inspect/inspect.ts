@@ -87,7 +87,10 @@ async function inspectModel(folder: string): Promise<void> {
   print([
     ["model", path.resolve(folder)],
     ["pipeline", model.pipeline],
-    ["scheduler", `${model.schedulerName}, ${model.defaultSteps} step(s) by default`],
+    [
+      "scheduler",
+      `${model.schedulerName}, ${model.defaultSteps} step(s) and guidance ${model.defaultGuidanceScale} by default`,
+    ],
     ["picture", `${model.defaultWidth} x ${model.defaultHeight} by default`],
     ...model.textEncoders.map(({ component, config, projects, tokenizer }): Row => [
       component,

@@ -39,6 +39,7 @@ import { required, text, type Values } from "../flags.ts";
 import { withLock } from "../../node/lock.ts";
 import { assertWritable, isSpecial, writeWhole, tell } from "../../node/outputFiles.ts";
 import { invalidInput } from "../../base/errors.ts";
+import { seedToJson } from "../../base/seed.ts";
 import { readCalibrationFile } from "../preset.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SavedEvaluations } from "./savedEvaluations.ts";
@@ -107,7 +108,7 @@ async function measure({ request, prompts, calibrationFile, calibration, ...task
 
   // The same for all shards, and for a run that goes on; the shard itself is not in it.
   const provenance = {
-    seed: settings.seed,
+    seed: seedToJson(settings.seed),
     steps: settings.steps,
     width: settings.width,
     height: settings.height,

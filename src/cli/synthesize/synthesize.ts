@@ -9,7 +9,7 @@ import { readJson } from "../../base/json.ts";
 import { buildUNet, readUNetConfig } from "../../diffusion/unet.ts";
 import { elementCount } from "../../graph/ops.ts";
 import { command } from "../command.ts";
-import { integer, required, seed, text, withDefault, type Values } from "../flags.ts";
+import { integer, required, text, withDefault, type Values } from "../flags.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { describeDuration, progressBar } from "../../node/progressBar.ts";
 import { SDXL_TURBO_UNET } from "../../model/known/sdxlTurbo.ts";
@@ -27,7 +27,7 @@ const MAX_SHARDS = 1000;
 const FLAGS = {
   out: required(text("DIR", "gets unet/, which must not be there yet"), "the folder to write unet/ into"),
   like: withDefault(text("MODEL", "sdxl-turbo, or a unet/config.json with the shapes"), "sdxl-turbo"),
-  seed: withDefault(seed("of the weights"), 0),
+  seed: withDefault(integer("of the weights"), 0),
   "shard-bytes": withDefault(integer("largest file"), DEFAULT_SHARD_BYTES),
 };
 

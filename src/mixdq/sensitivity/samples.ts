@@ -2,6 +2,7 @@
  * What the network is measured on: for every prompt one step of the float model on its way to a picture, with all that
  * an evaluation is compared with, and the network's memory just before that step.
  */
+import { seedAfter } from "../../base/seed.ts";
 import { denoise } from "../../model/denoise.ts";
 import type { LoadedModel } from "../../model/loaded.ts";
 import { assertFinite, toRgba } from "../../model/output.ts";
@@ -32,7 +33,7 @@ export interface SampleOptions {
 }
 
 /**
- * Prompt `index` with start noise of seed settings.seed + index, looked at in step index mod steps of the float model's own
+ * Prompt `index` with start noise of seed settings.seed + index, looked at in call index mod calls of the float model's own
  * way, so that the samples of a model with several steps are spread over all of them. `wantsPicture`: decode it.
  */
 export async function makeSample(
@@ -41,13 +42,14 @@ export async function makeSample(
   wantsPicture: boolean,
   { model, executor, settings, signal }: SampleOptions,
 ): Promise<Sample> {
-  const step = index % settings.steps;
+  const scheduler = settings.createScheduler();
+  const call = index % scheduler.timesteps.length;
   let seen: { snapshot: Snapshot; before: Float32Array; output: Float32Array } | undefined;
-  const request = { ...settings, prompt, seed: settings.seed + index };
+  const request = { ...settings, prompt, seed: seedAfter(settings.seed, index) };
   await denoise(model, await model.encode(request, signal), request, {
     observer: {
       async after(at, { inputs, sample, prediction }) {
-        if (at !== step) return;
+        if (at !== call) return;
         executor.writeInputs(inputs);
         seen = { snapshot: await executor.save(0), before: sample, output: prediction };
       },
@@ -56,9 +58,7 @@ export async function makeSample(
   });
   const { snapshot, before, output } = seen!;
   assertFinite(output, "UNet", model.precision);
-  const scheduler = model.createScheduler(settings.steps);
-  const silence = new Float32Array(output.length);
-  const predict = (values: Float32Array): Float32Array => scheduler.step(values, step, before, () => silence).denoised;
+  const predict = (values: Float32Array): Float32Array => scheduler.denoised(values, call, before);
   const x0 = predict(output);
   const picture = wantsPicture ? await pictureOf(x0, { model, settings, signal }) : undefined;
   return { output, x0, picture, predict, snapshot };
