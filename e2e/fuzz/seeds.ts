@@ -102,6 +102,11 @@ export const configs = (component: string): Files[] =>
     }
   });
 
+/** One for every class and setting that the runs of e2e/golden/schedulers have. */
+export const schedulers: readonly Files[] = (
+  JSON.parse(text(GOLDEN, "schedulers", "io.json")) as { readonly config?: object }[]
+).flatMap(({ config }) => (config ? [only("config.json", JSON.stringify(config))] : []));
+
 export const bitWidths = ["w4a16.json", "w3.66a16.json", "w8a8.json"].map((name) =>
   smallerOf(text(POSTCARD, "quantization", name), 40),
 );

@@ -40,6 +40,7 @@ import {
   packSeed,
   POSTCARD,
   safetensorsSeeds,
+  schedulers,
   shardedSeed,
   smallerOf,
   STEPS,
@@ -120,7 +121,7 @@ const CONFIGS: readonly Target[] = [
     seeds: tokenizerSeeds,
     run: runTokenizer,
   },
-  { name: "scheduler_config.json", weight: 8, seeds: configs("scheduler"), run: runScheduler },
+  { name: "scheduler_config.json", weight: 8, seeds: [...configs("scheduler"), ...schedulers], run: runScheduler },
   {
     name: "unet/config.json",
     weight: 8,

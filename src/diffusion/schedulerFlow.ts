@@ -9,6 +9,9 @@ import { linspace } from "./sigmas.ts";
 
 const PERFLOW_BETAS = { start: 0.00085, end: 0.012, schedule: "scaled_linear" } as const;
 
+/** Far above the published 4. */
+const MAX_WINDOWS = 64;
+
 /** InstaFlow: the model gives clean - noise, at times from 1000 down. Never draws noise. */
 export function makeRectifiedFlow(): Family {
   return ({ steps }) => {
@@ -26,7 +29,7 @@ export function makeRectifiedFlow(): Family {
 export function makePerFlow(config: SchedulerConfig): Family {
   const { trainTimesteps, alphasCumprod } = makeTrainingSchedule(config, PERFLOW_BETAS);
   const prediction = config.choice("prediction_type", "ddim_eps", ["ddim_eps", "diff_eps", "velocity"]);
-  const count = config.integer("num_time_windows", 4, 1, trainTimesteps);
+  const count = config.integer("num_time_windows", 4, 1, Math.min(MAX_WINDOWS, trainTimesteps));
   const clean = config.number("t_clean", 0, 0, 0.5 / count);
   // From the noisiest on: where each begins, and at last where it ends.
   const bounds = [...Array.from({ length: count }, (_, i) => (count - i) / count), clean];
