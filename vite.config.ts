@@ -26,7 +26,7 @@ export default defineConfig({
     testTimeout: 900_000,
     hookTimeout: 900_000,
     projects: [
-      { extends: true, test: { name: "unit", include: ["src/**/*.test.ts"] } },
+      { extends: true, test: { name: "unit", include: ["{src,bench}/**/*.test.ts"] } },
       { extends: true, test: { name: "e2e", include: ["e2e/**/*.spec.ts"] } },
       { extends: true, test: { name: "bench", include: ["bench/**/*.bench.ts"] } },
     ],

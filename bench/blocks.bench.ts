@@ -19,7 +19,8 @@ import { elementCount, type Tensor } from "../src/graph/ops.ts";
 import { makePlan } from "../src/plan/plan.ts";
 import { activationQuant } from "../src/quant/activations.ts";
 import type { LayerConfig } from "../src/quant/config.ts";
-import { dequantizeMatrix, quantizeMatrix } from "../src/quant/weights.ts";
+import { dequantizeMatrix, heldRows, quantizeMatrix } from "../src/quant/matrix.ts";
+import { ROUNDINGS } from "../src/quant/nearest.ts";
 
 const ADAPTER = process.env["MIXDQ_BENCH_ADAPTER"] ?? "auto";
 const SHAPE = [1, 32, 32, 640] as const;
@@ -55,22 +56,24 @@ test.each(BLOCKS)("$name", { timeout: 900_000 }, async ({ name, body }) => {
   // The float path over rounded weights, and the range of every layer's input on the way.
   const layers = quantizableLayers(graph);
   const rounded = new Map(data.weights);
-  for (const { weight } of layers) {
-    const [rows, channels, ...kernel] = weight.shape as [number, number, ...number[]];
-    const taps = elementCount(kernel);
-    const matrix = quantizeMatrix(
-      data.weights.get(weight.name)!,
+  for (const { path, weight } of layers) {
+    const rows = weight.shape[0]!;
+    const format = {
+      path,
       rows,
-      channels * taps,
-      { ...RULE, bits: 4 },
-      name,
-      taps,
+      columns: elementCount(weight.shape.slice(1)),
+      bits: 4,
+      symmetric: RULE.symmetric,
+    } as const;
+    const values = heldRows(data.weights.get(weight.name)!, rows);
+    rounded.set(
+      weight.name,
+      dequantizeMatrix(quantizeMatrix(values, { ...format, segments: [0] }, ROUNDINGS[RULE.range])),
     );
-    rounded.set(weight.name, dequantizeMatrix(matrix));
   }
   const plan = makePlan(graph, { caps: context.caps, limits: context.limits, weightType: "f32" });
   const store = await WeightStore.create(device.device, name, plan.weights);
-  for (const { name: weight, shape } of graph.weights) await store.accept(weight, shape, () => rounded.get(weight)!);
+  for (const { name: weight } of graph.weights) await store.accept(weight, () => rounded.get(weight)!);
   const ranges = new Map<number, [number, number]>();
   const note = (id: number, values: ArrayLike<number>): void => {
     let [min, max] = ranges.get(id) ?? [0, 0];

@@ -16,7 +16,7 @@ import { JUDGE_FILES, readDescription } from "../src/mixdq/quality/judge.ts";
 import type { Picture } from "../src/mixdq/quality/picture.ts";
 import { psnr } from "../src/mixdq/quality/psnr.ts";
 import { readJudgedPrompts } from "../src/mixdq/quality/prompts.ts";
-import { E2M1, E4M3 } from "../src/quant/minifloat.ts";
+import { E2M1, E4M3 } from "./minifloat/minifloat.ts";
 import { drawSimulated, type Simulation } from "./minifloatRun.ts";
 
 const MODEL = process.env["MIXDQ_BENCH_MODEL"] ?? path.join(import.meta.dirname, "../models/postcard");

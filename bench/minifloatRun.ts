@@ -21,9 +21,10 @@ import { openNetwork } from "../src/runtime/webgpuNetwork.ts";
 import { MixdqError } from "../src/base/errors.ts";
 import type { Executor, Inputs } from "../src/gpu/executor.ts";
 import { aliveAt } from "../src/gpu/snapshot.ts";
+import { nameMap } from "../src/graph/names.ts";
 import type { Graph, Tensor } from "../src/graph/ops.ts";
 import type { Picture } from "../src/mixdq/quality/picture.ts";
-import { roundMatrix, roundToRange, type Minifloat } from "../src/quant/minifloat.ts";
+import { roundMatrix, roundToRange, type Minifloat } from "./minifloat/minifloat.ts";
 import { sitesOf } from "../src/mixdq/sensitivity/sites.ts";
 import { toFloat32 } from "../src/weights/convert.ts";
 import type { ComponentWeights } from "../src/weights/folder.ts";
@@ -130,21 +131,19 @@ function withRoundedLayers(
   { weights: format, group }: Simulation,
   rounded: Set<string>,
 ): ComponentWeights {
-  const byName = new Map(
-    layers.flatMap((layer) =>
-      [layer.weight.name, ...(layer.weight.aliases ?? [])].map((name) => [name, layer] as const),
-    ),
-  );
+  const names = nameMap(layers.map(({ weight }) => weight));
+  const paths = new Map(layers.map(({ path, weight }) => [weight, path]));
   return {
     bytes: weights.bytes,
     async *tensors(options) {
       for await (const { name, dtype, shape, bytes } of weights.tensors(options)) {
         let values = toFloat32(bytes, dtype);
-        const layer = byName.get(name);
-        if (layer) {
+        const weight = names.get(name);
+        if (weight) {
+          const path = paths.get(weight)!;
           const taps = shape.slice(2).reduce((product, size) => product * size, 1);
-          if (format) values = roundMatrix(values, shape[0]!, format, layer.path, group && group * taps);
-          rounded.add(layer.path);
+          if (format) values = roundMatrix(values, shape[0]!, format, path, group && group * taps);
+          rounded.add(path);
         }
         yield { name, dtype: "F32", shape, bytes: new Uint8Array(values.slice().buffer) };
       }

@@ -9,6 +9,7 @@ import { makeData, runTwin, worstError, type GraphData } from "../e2e/twin.ts";
 import { GpuContext } from "../src/gpu/context.ts";
 import { requestDevice } from "../src/gpu/device.ts";
 import { Executor } from "../src/gpu/executor.ts";
+import { fillStore } from "../src/gpu/fillStore.ts";
 import { WeightStore } from "../src/gpu/store.ts";
 import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { chooseKernels } from "../src/gpu/tuner.ts";
@@ -17,7 +18,6 @@ import { quantizeGraph } from "../src/graph/quantize.ts";
 import type { Graph, Tensor } from "../src/graph/ops.ts";
 import { makePlan } from "../src/plan/plan.ts";
 import type { LayerConfig } from "../src/quant/config.ts";
-import { toHalf } from "../src/quant/half.ts";
 
 const ADAPTER = process.env["MIXDQ_BENCH_ADAPTER"] ?? "auto";
 const RUNS = Number(process.env["MIXDQ_BENCH_RUNS"] ?? 7);
@@ -99,14 +99,12 @@ function configOf(layer: LayerConfig) {
 async function prepare(
   context: GpuContext,
   graph: Graph,
-  { weights }: GraphData,
+  { weights, matrices }: GraphData,
   weightType: "f32" | "f16",
 ): Promise<Executor> {
   const plan = makePlan(graph, { caps: context.caps, limits: context.limits, weightType });
   const store = await WeightStore.create(context.device, graph.name, plan.weights);
-  for (const { name, shape } of graph.weights)
-    await store.accept(name, shape, (dtype) => (dtype === "f16" ? toHalf(weights.get(name)!) : weights.get(name)!));
-  store.assertComplete();
+  await fillStore(store, graph, { weights, matrices });
   return new Executor(context, plan, store);
 }
 

@@ -115,6 +115,7 @@ async function byTwins(bos: boolean): Promise<Map<string, Expected>> {
     const twin = {
       tensor: ({ id }: { id: number }) => values.get(id)!,
       weight: (w: { name: string }) => weights.get(w.name)!,
+      matrices: new Map(),
     };
     for (const op of graph.ops) values.set(op.y.id, referenceOf(op, twin));
     for (const { path, input, skip, isCrossKV } of quantizableLayers(graph)) {

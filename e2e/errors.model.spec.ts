@@ -7,7 +7,7 @@ import type { ErrorCode } from "../src/base/errors.ts";
 import { loadPipeline, type Pipeline } from "../src/pipeline.ts";
 import { parseSafetensors, writeSafetensors } from "../src/weights/safetensors.ts";
 import type { Precision } from "../src/base/types.ts";
-import { streamComponent } from "../src/weights/folder.ts";
+import { findComponent } from "../src/weights/folder.ts";
 
 let gpu: GPU;
 beforeAll(async () => {
@@ -144,7 +144,8 @@ describe("a weights file is refused", () => {
 
 describe("shards are refused", () => {
   const names = async ({ folder }: BrokenModel): Promise<void> => {
-    for await (const _ of streamComponent(await diskFiles(folder), "unet", { precision: "fp16" })) void _;
+    const weights = await findComponent(await diskFiles(folder), "unet", { precision: "fp16" });
+    for await (const _ of weights.tensors()) void _;
   };
   const second = "diffusion_pytorch_model-00002-of-00002.safetensors";
 

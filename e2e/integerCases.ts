@@ -13,7 +13,7 @@ export interface IntegerCase {
   readonly name: string;
   readonly graph: Graph;
   /** Fills inputs and weights with other than random values. */
-  readonly fill?: (data: GraphData) => GraphData;
+  readonly fill?: (data: GraphData) => Pick<GraphData, "inputs" | "weights">;
   /** The result holds the integer sums themselves. */
   readonly isExact?: boolean;
 }

@@ -9,7 +9,7 @@ import { requestDevice } from "../src/gpu/device.ts";
 import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { testAdapters } from "./adapters.ts";
 import { FEW_PRODUCTS, OTHERS, PRODUCTS, WRITERS, type IntegerCase } from "./integerCases.ts";
-import { makeData, runOnDevice, runTwin, shortGrids, worstError } from "./twin.ts";
+import { makeData, matricesOf, runOnDevice, runTwin, shortGrids, worstError } from "./twin.ts";
 
 /** Floats at the end of an integer product: one scale, one bias, one activation function in f32. */
 const TOLERANCE = 2e-6;
@@ -44,7 +44,8 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
 
       const run = async ({ graph, fill }: IntegerCase) => {
         const plain = makeData(graph, 7, "f32");
-        const data = fill ? fill(plain) : plain;
+        const filled = fill?.(plain);
+        const data = filled ? { ...filled, matrices: matricesOf(graph, filled.weights) } : plain;
         const { y } = await runOnDevice(context, graph, data, "f32");
         const short = shortGrids(context, graph, "f32");
         if (short) expect((await runOnDevice(context, graph, data, "f32", short))["y"]).toEqual(y);

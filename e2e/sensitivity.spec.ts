@@ -22,8 +22,9 @@ import { projectTime } from "../src/model/unet.ts";
 import type { Graph, Op, Tensor, Weight } from "../src/graph/ops.ts";
 import { referenceOf } from "../src/kernels/index.ts";
 import { activationQuant, dequantizeActivations, quantizeActivations } from "../src/quant/activations.ts";
-import { quantizeLayer } from "../src/quant/layer.ts";
-import { dequantizeMatrix, type WeightBits } from "../src/quant/weights.ts";
+import type { WeightBits } from "../src/quant/formats.ts";
+import { dequantizeMatrix, heldRows, quantizeMatrix } from "../src/quant/matrix.ts";
+import { leastSquares } from "../src/quant/nearest.ts";
 import { ssim } from "../src/mixdq/quality/ssim.ts";
 import { readFloats, toFloat32 } from "../src/weights/convert.ts";
 import { parseSafetensors } from "../src/weights/safetensors.ts";
@@ -153,12 +154,9 @@ function disturbed(values: Float32Array, shape: readonly number[], path: string,
   const taps = (shape[2] ?? 1) * (shape[3] ?? 1);
   // sd21-turbo's first upward block: 24 channels from below, the others from the skip connection.
   const halves = path === UP ? [24, channels - 24] : [channels];
-  const quant = { bits, symmetric: false, range: "mse", group: null } as const;
-  const parts = quantizeLayer(values, rows, halves, taps, quant, path).map(dequantizeMatrix);
-  const out: number[] = [];
-  for (let row = 0; row < rows; row++)
-    for (const part of parts) out.push(...part.subarray((row * part.length) / rows, ((row + 1) * part.length) / rows));
-  return Float32Array.from(out);
+  const segments = halves.map((_, half) => (half === 0 ? 0 : halves[0]! * taps));
+  const format = { path, rows, columns: channels * taps, bits, symmetric: false, segments };
+  return dequantizeMatrix(quantizeMatrix(heldRows(values, rows), format, leastSquares));
 }
 
 function toPicture(image: Float32Array) {
@@ -210,7 +208,8 @@ async function makeTwins() {
     };
     for (const [name, tensor] of Object.entries(graph.inputs)) put(tensor, inputs[name]!);
     const weight = ({ name }: Weight): Float32Array => twin.weights.get(name) ?? checkpoint(name);
-    for (const op of twin.graph.ops) put(op.y, referenceOf(op, { tensor: ({ id }) => values.get(id)!, weight }));
+    const read = { tensor: ({ id }: Tensor) => values.get(id)!, weight, matrices: new Map() };
+    for (const op of twin.graph.ops) put(op.y, referenceOf(op, read));
     const output = values.get(graph.outputs["out_sample"]!.id)!;
     const channels = unet.outChannels;
     return Float32Array.from(output, (_, i) => {

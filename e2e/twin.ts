@@ -4,7 +4,9 @@ import type { DeviceCaps } from "../src/kernels/kernel.ts";
 import { elementCount, type Graph, type Weight } from "../src/graph/ops.ts";
 import type { GpuContext } from "../src/gpu/context.ts";
 import { Executor, type Inputs } from "../src/gpu/executor.ts";
+import { fillStore, type HeldWeights } from "../src/gpu/fillStore.ts";
 import { WeightStore } from "../src/gpu/store.ts";
+import { quantizeLayers } from "../src/kernels/quantized.ts";
 import { makePlan } from "../src/plan/plan.ts";
 import { fromHalf, toHalf } from "../src/quant/half.ts";
 
@@ -19,9 +21,8 @@ export function random(seed: number): () => number {
   };
 }
 
-export interface GraphData {
+export interface GraphData extends HeldWeights {
   readonly inputs: Inputs;
-  readonly weights: ReadonlyMap<string, Float32Array>;
 }
 
 /** Inputs and weights within +-1 (weights scaled by their fan-in), rounded to f16 where the graph stores f16. */
@@ -47,24 +48,26 @@ export function makeData(graph: Graph, seed: number, dtype: "f32" | "f16", magni
     const values = Float32Array.from({ length: elementCount(shape) }, () => (next() * 2 - 1) * scale);
     weights.set(name, shape.length > 1 ? rounded(values, dtype) : values);
   }
-  return { inputs, weights };
+  return { inputs, weights, matrices: matricesOf(graph, weights) };
 }
+
+/** What a device and its twin both compute with, of layers in integers. */
+export const matricesOf = (graph: Graph, weights: GraphData["weights"]): GraphData["matrices"] =>
+  quantizeLayers(graph, ({ name }) => weights.get(name)!);
 
 /** The graph through the kernels; `caps` makes its plan as if for another device. */
 export async function runOnDevice(
   context: GpuContext,
   graph: Graph,
-  { inputs, weights }: GraphData,
+  data: GraphData,
   weightType: "f32" | "f16",
   caps = context.caps,
 ): Promise<Record<string, Float32Array>> {
   const plan = makePlan(graph, { caps, limits: context.limits, weightType });
   const store = await WeightStore.create(context.device, graph.name, plan.weights);
   try {
-    for (const { name, shape } of graph.weights)
-      await store.accept(name, shape, (dtype) => (dtype === "f16" ? toHalf(weights.get(name)!) : weights.get(name)!));
-    store.assertComplete();
-    return await new Executor(context, plan, store).run(inputs);
+    await fillStore(store, graph, data);
+    return await new Executor(context, plan, store).run(data.inputs);
   } finally {
     store.destroy();
   }
@@ -81,8 +84,8 @@ export function shortGrids(context: GpuContext, graph: Graph, weightType: "f32" 
 }
 
 /** The graph through its twins. */
-export function runTwin(graph: Graph, { inputs, weights }: GraphData): Record<string, Float32Array> {
-  return runReference(graph, inputs, ({ name }: Weight) => weights.get(name)!);
+export function runTwin(graph: Graph, { inputs, weights, matrices }: GraphData): Record<string, Float32Array> {
+  return runReference(graph, inputs, ({ name }: Weight) => weights.get(name)!, matrices);
 }
 
 /** The worst error relative to the largest expected value, and where; NaN and infinity count as infinitely wrong. */

@@ -5,7 +5,7 @@ import type { Sensitivity } from "../../src/mixdq/allocation/sensitivity.ts";
 import type { Calibration } from "../../src/mixdq/calibration/file.ts";
 import { rangesOf } from "../../src/mixdq/calibration/preset.ts";
 import { attachRanges, averageWeightBits, type LayerBits, type MixdqConfig } from "../../src/quant/config.ts";
-import { E2M1, E4M3 } from "../../src/quant/minifloat.ts";
+import { E2M1, E4M3 } from "../minifloat/minifloat.ts";
 import type { Simulation } from "../minifloatRun.ts";
 
 export interface Row {

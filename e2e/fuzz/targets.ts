@@ -9,7 +9,7 @@ import { RANGE_RULES, readCalibration, readRanges, writeCalibration } from "../.
 import { readDescription, readStatistics } from "../../src/mixdq/quality/judge.ts";
 import { readJudgedPrompts, readPromptLines } from "../../src/mixdq/quality/prompts.ts";
 import { readModel } from "../../src/model/description.ts";
-import { attachRanges, parseMixdqConfig, weightQuantOf, writeMixdqConfig } from "../../src/quant/config.ts";
+import { attachRanges, parseMixdqConfig, writeMixdqConfig } from "../../src/quant/config.ts";
 import { importMixdqYaml } from "../../src/quant/mixdqYaml.ts";
 import { buildTextEncoder } from "../../src/text/encoder.ts";
 import { readSettings, writeSettings } from "../../src/ui/settings.ts";
@@ -163,7 +163,6 @@ const METHOD: readonly Target[] = [
     seeds: bitWidths.map((json) => only("mixdq.json", json)),
     run: (files) => {
       const config = parseMixdqConfig(textOf(files, "mixdq.json"), "mixdq.json");
-      for (const name of config.layers.keys()) weightQuantOf(config, name);
       parseMixdqConfig(writeMixdqConfig(config), "what was written");
     },
   },

@@ -1,9 +1,9 @@
 /** A component's parameters in GPU memory: places for all of them first, then filled as they stream in. */
 import { MixdqError } from "../base/errors.ts";
-import { packQuantized, placeWords, quantizeSource, sourceWords } from "../kernels/quantized.ts";
-import { packSource, type Rows, type Run } from "../kernels/weights.ts";
+import { packSource, type Run } from "../kernels/weights.ts";
+import { packMatrix, placeWords, sourceWords } from "../kernels/words.ts";
 import type { PackedWeight } from "../kernels/kernel.ts";
-import type { QuantizedMatrix } from "../quant/weights.ts";
+import type { QuantizedMatrix, RowRange } from "../quant/matrix.ts";
 import { ALIGNMENT } from "../plan/memory.ts";
 import { allocate, assertAlive, scoped, unlessLost } from "./guard.ts";
 
@@ -37,8 +37,6 @@ export class WeightStore {
   readonly #places = new Map<string, Place>();
   readonly #buffers: readonly GPUBuffer[];
   readonly #targets = new Map<string, Target[]>();
-  /** Checkpoint names (aliases too) -> the weight's own name. */
-  readonly #names = new Map<string, string>();
   readonly #awaited = new Set<string>();
   #staged = 0;
   /** Whether the uploads since the last wait were taken. */
@@ -72,46 +70,37 @@ export class WeightStore {
           targets.push({ weight, index });
           this.#targets.set(source.name, targets);
           this.#awaited.add(source.name);
-          for (const name of [source.name, ...(source.aliases ?? [])]) this.#names.set(name, source.name);
         });
       }
     }
   }
 
-  /** Whether a checkpoint tensor of this name is used. */
-  wants(name: string): boolean {
-    return this.#names.has(name);
-  }
-
   /**
-   * Uploads one checkpoint tensor. `values` gives it as f32, or as f16 bits, in the checkpoint's order; or, of a tensor
-   * that comes in parts, `rows` of it. Parts come in order, the last one completes the tensor.
-   * Throws `invalid-model` where its shape contradicts the config.
+   * Uploads the floats of a weight, which `values` gives as f32 or as f16 bits in the checkpoint's order; or, of a weight
+   * that comes in parts, `rows` of it. Parts come in order, the last one completes the weight.
    */
   async accept(
     name: string,
-    shape: readonly number[],
     values: (dtype: "f32" | "f16") => Float32Array | Uint16Array,
-    rows?: Rows,
+    rows?: RowRange,
   ): Promise<void> {
-    const own = this.#names.get(name);
-    if (own === undefined) return;
-    let matrices: readonly QuantizedMatrix[] | undefined; // codes and parameters come from one search for the range
-    for (const { weight, index } of this.#targets.get(own)!) {
-      const source = weight.sources[index]!;
-      if (!sameShape(shape, source.shape))
-        throw new MixdqError(
-          "invalid-model",
-          `${this.#where} ${name}: the file has shape [${shape.join(", ")}], config.json asks for ` +
-            `[${source.shape.join(", ")}]. Weights and config do not belong together: take both from one model.`,
-        );
-      const { quantization, dtype } = weight;
-      if (dtype === "u32") {
-        matrices ??= quantizeSource(values("f32") as Float32Array, source, quantization!);
-        this.#upload(weight, packQuantized(weight, index, matrices));
-      } else this.#upload(weight, packSource(weight, index, values(dtype), rows));
+    let count: number | undefined;
+    for (const { weight, index } of this.#targets.get(name) ?? []) {
+      if (weight.dtype === "u32") throw new Error(`${this.#where} ${name}: got floats, the plan has integers`);
+      this.#upload(weight, packSource(weight, index, values(weight.dtype), rows));
+      count = weight.sources[index]!.shape[0];
     }
-    if (rows === undefined || rows.first + rows.count === shape[0]) this.#awaited.delete(own);
+    if (rows === undefined || rows.first + rows.count === count) this.#awaited.delete(name);
+    await this.#drain();
+  }
+
+  /** Uploads a weight in integers. */
+  async acceptMatrix(name: string, matrix: QuantizedMatrix): Promise<void> {
+    for (const { weight, index } of this.#targets.get(name) ?? []) {
+      if (weight.dtype !== "u32") throw new Error(`${this.#where} ${name}: got integers, the plan has floats`);
+      this.#upload(weight, packMatrix(weight, index, matrix));
+    }
+    this.#awaited.delete(name);
     await this.#drain();
   }
 
@@ -199,15 +188,4 @@ function groupsOf(weights: readonly PackedWeight[]): Group[] {
     group.size = Math.ceil((group.size + weight.bytes) / ALIGNMENT) * ALIGNMENT;
   }
   return groups;
-}
-
-/** Equal, but for ones at the end: a 1x1 convolution's weight is as good as a linear layer's. */
-function sameShape(got: readonly number[], expected: readonly number[]): boolean {
-  const trimmed = (shape: readonly number[]): readonly number[] => {
-    let end = shape.length;
-    while (end > 1 && shape[end - 1] === 1) end--;
-    return shape.slice(0, end);
-  };
-  const [a, b] = [trimmed(got), trimmed(expected)];
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }

@@ -9,12 +9,14 @@ import { elementCount, type Graph } from "../graph/ops.ts";
 import { SIMPLE, TILED, variantNames } from "../kernels/choices.ts";
 import { runReference } from "../kernels/index.ts";
 import { FAMILIES, type Family, type KernelChoice } from "../kernels/kernel.ts";
+import { quantizeLayers } from "../kernels/quantized.ts";
 import { makePlan } from "../plan/plan.ts";
 import { choiceKey, keptChoice, keepChoice, type ChoiceStore } from "./choiceStore.ts";
 import { GpuContext } from "./context.ts";
 import { isSoftware } from "../base/adapter.ts";
 import type { GpuDevice } from "./device.ts";
 import { Executor } from "./executor.ts";
+import { fillStore, type HeldWeights } from "./fillStore.ts";
 import { checksOf, timedGraph } from "./samples.ts";
 import { WeightStore } from "./store.ts";
 
@@ -88,8 +90,8 @@ async function fastest(
 /** The name of the first graph whose result is not the twin's. */
 async function firstWrong(context: GpuContext, checks: readonly Sample[]): Promise<string | undefined> {
   for (const sample of checks) {
-    const { graph, inputs, weights } = sample;
-    const expected = runReference(graph, inputs, ({ name }) => weights.get(name)!)["y"]!;
+    const { graph, inputs, held } = sample;
+    const expected = runReference(graph, inputs, ({ name }) => held.weights.get(name)!, held.matrices)["y"]!;
     if (!agrees(await withExecutor(context, sample, (run) => run()), expected)) return graph.name;
   }
   return undefined;
@@ -110,29 +112,30 @@ async function leastTime(run: () => Promise<unknown>): Promise<number> {
 interface Sample {
   readonly graph: Graph;
   readonly inputs: Record<string, Float32Array>;
-  readonly weights: ReadonlyMap<string, Float32Array>;
+  readonly held: HeldWeights;
 }
 
 function prepare(graph: Graph): Sample {
+  const weights = new Map(graph.weights.map(({ name, shape }) => [name, wave(elementCount(shape), 0.06)]));
   return {
     graph,
     inputs: Object.fromEntries(
       Object.entries(graph.inputs).map(([name, { shape }]) => [name, wave(elementCount(shape))]),
     ),
-    weights: new Map(graph.weights.map(({ name, shape }) => [name, wave(elementCount(shape), 0.06)])),
+    held: { weights, matrices: quantizeLayers(graph, ({ name }) => weights.get(name)!) },
   };
 }
 
 async function withExecutor<T>(
   context: GpuContext,
-  { graph, inputs, weights }: Sample,
+  { graph, inputs, held }: Sample,
   work: (run: () => Promise<Float32Array>) => Promise<T>,
 ): Promise<T> {
   const plan = makePlan(graph, { caps: context.caps, limits: context.limits, weightType: "f32" });
   const store = await WeightStore.create(context.device, "tuner", plan.weights);
   const executor = new Executor(context, plan, store);
   try {
-    for (const { name, shape } of graph.weights) await store.accept(name, shape, () => weights.get(name)!);
+    await fillStore(store, graph, held);
     return await work(async () => (await executor.run(inputs))["y"]!);
   } finally {
     executor.destroy();

@@ -1,9 +1,10 @@
 /** Convolutions; also over two tensors as if they were one, and over an upsampled one that nobody ever stores. */
 import type { Conv2dOp } from "../graph/ops.ts";
+import { floatFactors, quantizedFactors } from "./factors.ts";
 import { activate } from "./functions.ts";
 import { gemm } from "./gemm/variants.ts";
 import { pixels, quads, type Kernel, type Quantization } from "./kernel.ts";
-import { floatFactors, quantizationOf, quantizedFactors, storedZero } from "./quantized.ts";
+import { quantizationOf, storedZero } from "./quantized.ts";
 
 export const conv2d: Kernel<Conv2dOp> = {
   dispatches(op, context) {
@@ -46,7 +47,7 @@ export const conv2d: Kernel<Conv2dOp> = {
     );
   },
 
-  reference(op, { tensor, weight }) {
+  reference(op, { tensor, weight, matrices }) {
     const { x, x2, y, kernel, stride, padding, upsample, activation, residual, rowBias } = op;
     const [batch, height, width, c1] = x.shape;
     const [, outHeight, outWidth, n] = y.shape;
@@ -57,8 +58,9 @@ export const conv2d: Kernel<Conv2dOp> = {
     const skip = x2 && tensor(x2);
     const [zero, skipZero] = [storedZero(x), x2 ? storedZero(x2) : 0];
     const quantization = convQuantization(op);
-    const values = weight(op.weight);
-    const w = quantization ? quantizedFactors(values, op.weight, quantization) : floatFactors(values, c1 + c2);
+    const w = quantization
+      ? quantizedFactors(matrices.get(op.weight.name)!, quantization)
+      : floatFactors(weight(op.weight), c1 + c2);
     const b = op.bias && weight(op.bias);
     const add = residual && tensor(residual);
     const rows = rowBias && tensor(rowBias);

@@ -7,6 +7,7 @@ import type { Dispatch, Kernel, KernelContext, TwinInputs } from "./kernel.ts";
 import { groupNorm, layerNorm } from "./norm.ts";
 import { linear } from "./linear.ts";
 import { embedding, gather, quantize, unary } from "./pointwise.ts";
+import { quantizeLayers } from "./quantized.ts";
 
 const KERNELS: { [K in OpKind]: Kernel<Extract<Op, { kind: K }>> } = {
   linear,
@@ -25,7 +26,7 @@ export function dispatchesOf(op: Op, context: KernelContext): Dispatch[] {
   return (KERNELS[op.kind] as Kernel<Op>).dispatches(op, context);
 }
 
-/** What an op must give: numbers, or the stored codes of an i8 result. */
+/** What an op must give: floats, or the stored codes of an i8 result. */
 export function referenceOf(op: Op, inputs: TwinInputs): Float32Array {
   const values = (KERNELS[op.kind] as Kernel<Op>).reference(op, inputs);
   const { codes } = op.y;
@@ -34,15 +35,18 @@ export function referenceOf(op: Op, inputs: TwinInputs): Float32Array {
 
 /**
  * A whole graph by its twins: slow, exact, needs nothing but memory.
- * `inputs` by name, channels-last; returns the outputs by name.
+ * `inputs` by name, channels-last; returns the outputs by name. `matrices`, the weights of layers in integers by name, are
+ * rounded from `weight` as the configuration says where they are not given.
  */
 export function runReference(
   graph: Graph,
   inputs: Readonly<Record<string, ArrayLike<number>>>,
   weight: TwinInputs["weight"],
+  matrices: TwinInputs["matrices"] = quantizeLayers(graph, weight),
 ): Record<string, Float32Array> {
   const values = new Map<number, Float32Array>();
   for (const [name, tensor] of Object.entries(graph.inputs)) values.set(tensor.id, Float32Array.from(inputs[name]!));
-  for (const op of graph.ops) values.set(op.y.id, referenceOf(op, { tensor: ({ id }) => values.get(id)!, weight }));
+  const twin: TwinInputs = { tensor: ({ id }) => values.get(id)!, weight, matrices };
+  for (const op of graph.ops) values.set(op.y.id, referenceOf(op, twin));
   return Object.fromEntries(Object.entries(graph.outputs).map(([name, { id }]) => [name, values.get(id)!]));
 }

@@ -5,6 +5,7 @@
 import type { ActivationCodes, DType, Op, Shape, Tensor, Weight } from "../graph/ops.ts";
 import type { CodeLayout } from "../quant/codes.ts";
 import type { WeightQuant } from "../quant/formats.ts";
+import type { QuantizedMatrix } from "../quant/matrix.ts";
 
 /** What a device has: facts, none of which anybody chose. */
 export interface DeviceFacts {
@@ -47,7 +48,7 @@ export type WeightLayout =
   | { readonly kind: "vector"; readonly length: number; readonly gated: boolean }
   /** Integer weights, packed as quant/codes.ts describes. */
   | { readonly kind: "codes"; readonly gated: boolean; readonly codes: CodeLayout }
-  /** What turns integer sums (4 words) or codes (2 words) back into numbers: [segment][row], rows padded to fours. */
+  /** What turns integer sums (4 words) or codes (2 words) back into floats: [segment][row], rows padded to fours. */
   | {
       readonly kind: "parameters";
       readonly gated: boolean;
@@ -113,11 +114,13 @@ export interface KernelContext {
   scratch(name: string, shape: Shape, dtype: DType): Tensor;
 }
 
-/** What a twin reads: tensors as the f32 values they hold, weights in the checkpoint's own layout. */
+/** What a twin reads: tensors as the f32 values they hold, weights in the checkpoint's own layout, floats or integers. */
 export interface TwinInputs {
   /** An i8 tensor's stored codes. */
   tensor(tensor: Tensor): Float32Array;
   weight(weight: Weight): Float32Array;
+  /** The weights of layers in integers, by name. */
+  readonly matrices: ReadonlyMap<string, QuantizedMatrix>;
 }
 
 export interface Kernel<O extends Op> {

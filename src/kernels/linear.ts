@@ -1,10 +1,11 @@
 /** Linear layers whose results lie side by side, and which are computed at once wherever input and format allow it. */
 import type { LinearOp, LinearPart } from "../graph/ops.ts";
+import { floatFactors, quantizedFactors } from "./factors.ts";
 import { activate } from "./functions.ts";
 import type { Product } from "./gemm/product.ts";
 import { gemm } from "./gemm/variants.ts";
 import { pixels, type Kernel, type Quantization } from "./kernel.ts";
-import { floatFactors, quantizationOf, quantizedFactors, storedZero } from "./quantized.ts";
+import { quantizationOf, storedZero } from "./quantized.ts";
 
 export const linear: Kernel<LinearOp> = {
   dispatches(op, context) {
@@ -37,7 +38,7 @@ export const linear: Kernel<LinearOp> = {
     });
   },
 
-  reference(op, { tensor, weight }) {
+  reference(op, { tensor, weight, matrices }) {
     const { y, parts, activation, residual } = op;
     const rows = pixels(op.x);
     const k = op.x.shape[3];
@@ -51,8 +52,9 @@ export const linear: Kernel<LinearOp> = {
       const input = tensor(x);
       const zero = storedZero(x);
       const quantization = partQuantization(op, part);
-      const values = weight(part.weight);
-      const w = quantization ? quantizedFactors(values, part.weight, quantization) : floatFactors(values, k);
+      const w = quantization
+        ? quantizedFactors(matrices.get(part.weight.name)!, quantization)
+        : floatFactors(weight(part.weight), k);
       const b = part.bias && weight(part.bias);
       const bos = part.bos && weight(part.bos);
       const count = part.weight.shape[0]!;

@@ -2,16 +2,10 @@
 import { describe, expect, test } from "vitest";
 import type { Weight } from "../graph/ops.ts";
 import type { PackedWeight, Quantization } from "./kernel.ts";
-import {
-  layerCodes,
-  layerParameters,
-  packQuantized,
-  parametersShape,
-  placeWords,
-  quantizedWeights,
-  quantizeSource,
-  sourceWords,
-} from "./quantized.ts";
+import { heldRows } from "../quant/matrix.ts";
+import { ROUNDINGS } from "../quant/nearest.ts";
+import { quantizedWeights, quantizeLayer } from "./quantized.ts";
+import { layerCodes, layerParameters, packMatrix, parametersShape, placeWords, sourceWords } from "./words.ts";
 import { matrix, packSource, vector, type Run } from "./weights.ts";
 
 const weight = (name: string, ...shape: number[]): Weight => ({ name: `${name}.weight`, shape });
@@ -81,9 +75,11 @@ describe("integers", () => {
     for (const [packed, words] of [[codes, layerCodes] as const, [parameters, layerParameters] as const]) {
       const [wholes, pieces]: [Run[], Run[]] = [[], []];
       sources.forEach((source, index) => {
-        const matrices = quantizeSource(values(source), source, quantization);
-        wholes.push(...packQuantized(packed, index, matrices));
-        const own = words(matrices, source, quantization, gated);
+        const layer = { path: source.name, weight: source, quantization, gated };
+        const floats = heldRows(values(source), source.shape[0]!);
+        const matrix = quantizeLayer(layer, floats, ROUNDINGS[quantization.weight.range]);
+        wholes.push(...packMatrix(packed, index, matrix));
+        const own = words(matrix, layer);
         expect(own.length).toBe(sourceWords(packed, index));
         for (let first = 0; first < own.length; first += 12)
           pieces.push(...placeWords(packed, index, own.subarray(first, first + 12), first));

@@ -1,21 +1,17 @@
 /** How parameters are packed for the kernels: the layouts of kernel.ts, computed. */
 import { MixdqError } from "../base/errors.ts";
 import { elementCount, type Weight } from "../graph/ops.ts";
+import type { RowRange } from "../quant/matrix.ts";
 import { quads, type PackedWeight, type WeightLayout } from "./kernel.ts";
 
-type Numbers = Float32Array | Uint16Array;
+/** f32 values, or the bits of f16. */
+type Floats = Float32Array | Uint16Array;
 
 /** Some elements of a packed weight and where they go. */
 export interface Run {
   /** In elements. */
   readonly offset: number;
-  readonly values: Numbers | Uint32Array;
-}
-
-/** Rows `first` .. `first + count` of a parameter. */
-export interface Rows {
-  readonly first: number;
-  readonly count: number;
+  readonly values: Floats | Uint32Array;
 }
 
 /** Stacked [N, K] or [N, K, kernel, kernel] parameters as one matrix. */
@@ -43,7 +39,7 @@ function packed(sources: readonly Weight[], layout: FloatLayout, dtype: "f32" | 
   return { key, sources, layout, dtype, bytes: packedElements(layout) * (dtype === "f16" ? 2 : 4) };
 }
 
-/** The layouts that hold a checkpoint's numbers; the others hold what quantized.ts makes of them. */
+/** The layouts that hold a checkpoint's floats; the others hold what quantized.ts makes of them. */
 type FloatLayout = Extract<WeightLayout, { kind: "matrix" | "vector" | "table" }>;
 
 /** Elements of a packed weight, padding included. */
@@ -60,7 +56,7 @@ export function packedElements(layout: FloatLayout): number {
  * `values` holds the parameter in the checkpoint's order, as f32 or as f16 bits; or some rows of it, of which `part` says
  * the first (a multiple of 4) and how many.
  */
-export function* packSource(weight: PackedWeight, index: number, values: Numbers, part?: Rows): Generator<Run> {
+export function* packSource(weight: PackedWeight, index: number, values: Floats, part?: RowRange): Generator<Run> {
   const layout = weight.layout as FloatLayout;
   const source = weight.sources[index]!;
   const { first, count } = part ?? { first: 0, count: source.shape[0]! };
@@ -105,15 +101,15 @@ export function* packSource(weight: PackedWeight, index: number, values: Numbers
     }
     return;
   }
-  const out = new (laid.constructor as new (length: number) => Numbers)(laid.length);
+  const out = new (laid.constructor as new (length: number) => Floats)(laid.length);
   for (let row = 0; row < count; row += 4)
     out.set(laid.subarray(row * stride, (row + 4) * stride), targetOf(row) * stride);
   yield { offset: firstRow * stride, values: out };
 }
 
 /** [rows, channels, taps] -> [rows, taps, padded channels]. */
-function layRows(values: Numbers, rows: number, taps: number, channels: number, stride: number): Numbers {
-  const out = new (values.constructor as new (length: number) => Numbers)(rows * stride);
+function layRows(values: Floats, rows: number, taps: number, channels: number, stride: number): Floats {
+  const out = new (values.constructor as new (length: number) => Floats)(rows * stride);
   const padded = stride / taps;
   for (let row = 0; row < rows; row++)
     for (let tap = 0; tap < taps; tap++) {
@@ -125,12 +121,12 @@ function layRows(values: Numbers, rows: number, taps: number, channels: number, 
 }
 
 /** The last source also writes the zero rows that pad the matrix to a multiple of 4 rows. */
-function padRows(values: Numbers, weight: PackedWeight, index: number, stride: number): Numbers {
+function padRows(values: Floats, weight: PackedWeight, index: number, stride: number): Floats {
   const layout = weight.layout as Exclude<FloatLayout, { kind: "table" }>;
   const rows = layout.kind === "matrix" ? layout.rows : layout.length;
   const missing = quads(rows) * 4 - rows;
   if (missing === 0 || index !== weight.sources.length - 1) return values;
-  const out = new (values.constructor as new (length: number) => Numbers)(values.length + missing * stride);
+  const out = new (values.constructor as new (length: number) => Floats)(values.length + missing * stride);
   out.set(values);
   return out;
 }

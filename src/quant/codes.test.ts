@@ -38,15 +38,15 @@ test("2 bits: channel 4j+l at bit 2j of byte l", () => {
   expect(hex(packCodes(codes, layout(2, [16])))).toEqual(["aa55e41b"]);
 });
 
-test("3 bits: the low two bits as 2 bits, then the high bits of two elements a word", () => {
-  // Elements of channel value c % 8 (low two bits c % 4), all 4 (low 0, high 1), and 7 in channel 32 alone.
+test("3 bits: the low two bits as 2 bits, then the high bits of two blocks a word", () => {
+  // Blocks of channel value c % 8 (low two bits c % 4), all 4 (low 0, high 1), and 7 in channel 32 alone.
   const codes = Int8Array.from({ length: 33 }, (_, c) => (c < 16 ? c % 8 : c < 32 ? 4 : 7));
-  // Low plane: byte l holds l four times. High bits of element 0: channels 4..7 and 12..15, so bits 1 and 3 of each
-  // byte; element 1: bits 4..7 of each; element 2 begins the next word.
+  // Low plane: byte l holds l four times. High bits of block 0: channels 4..7 and 12..15, so bits 1 and 3 of each
+  // byte; block 1: bits 4..7 of each; block 2 begins the next word.
   expect(hex(packCodes(codes, layout(3, [33])))).toEqual(["ffaa5500", "00000000", "00000003", "fafafafa", "00000001"]);
 });
 
-test("missing channels are zero codes, and a concatenation's second part begins on a new element", () => {
+test("missing channels are zero codes, and a concatenation's second part begins on a new block", () => {
   const codes = Int8Array.of(1, 2, 3, 4, 5, 6);
   expect(hex(packCodes(codes, layout(4, [5, 1])))).toEqual(["04030251", "00000000", "00000006", "00000000"]);
 });

@@ -1,15 +1,15 @@
 /**
  * How weight codes lie in GPU memory and in packs: [rows][taps][words], made so that a shader turns a word into operands
- * of dot4I8Packed with one shift and one mask. An element is 16 input channels; per row and tap there are, for E elements,
+ * of dot4I8Packed with one shift and one mask. A block is 16 input channels; per row and tap there are, for B blocks,
  *
- *   8 bits  4 E words            word 4e + q: channels 4q .. 4q+3 of element e, byte l = channel 4q+l, two's complement
- *   4 bits  2 E words            word 2e + h: byte l = channel 8h+l in bits 0..3, channel 8h+4+l in bits 4..7
- *   2 bits    E words            word e: byte l = channel 4j+l in bits 2j, 2j+1, for j = 0..3
- *   3 bits    E + ceil(E/2)      the lower two bits of all elements as 2 bits, then the highest bits: word E + floor(e/2),
- *                                byte l = channel 4j+l of element e in bit j + 4 (e mod 2)
+ *   8 bits  4 B words            word 4b + q: channels 4q .. 4q+3 of block b, byte l = channel 4q+l, two's complement
+ *   4 bits  2 B words            word 2b + h: byte l = channel 8h+l in bits 0..3, channel 8h+4+l in bits 4..7
+ *   2 bits    B words            word b: byte l = channel 4j+l in bits 2j, 2j+1, for j = 0..3
+ *   3 bits    B + ceil(B/2)      the lower two bits of all blocks as 2 bits, then the highest bits: word B + floor(b/2),
+ *                                byte l = channel 4j+l of block b in bit j + 4 (b mod 2)
  *
- * all little-endian. A layer that reads a concatenation has the second part's channels begin on an element of their own.
- * Channels that fill up an element have code 0.
+ * all little-endian. A layer that reads a concatenation has the second part's channels begin on a block of their own.
+ * Channels that fill up a block have code 0.
  */
 import { MixdqError } from "../base/errors.ts";
 import type { WeightBits } from "./formats.ts";
@@ -24,17 +24,17 @@ export interface CodeLayout {
   readonly gated: boolean;
 }
 
-/** Input channels of an element. */
-export const ELEMENT_CHANNELS = 16;
+/** Input channels of a block. */
+export const BLOCK_CHANNELS = 16;
 
-/** Elements of a row's tap. */
-export const elementsOf = (channels: readonly number[]): number =>
-  channels.reduce((sum, count) => sum + Math.ceil(count / ELEMENT_CHANNELS), 0);
+/** Blocks of a row's tap. */
+export const blocksOf = (channels: readonly number[]): number =>
+  channels.reduce((sum, count) => sum + Math.ceil(count / BLOCK_CHANNELS), 0);
 
 /** u32 words of one row's tap. */
 export function tapWords({ bits, channels }: Pick<CodeLayout, "bits" | "channels">): number {
-  const elements = elementsOf(channels);
-  return bits === 3 ? elements + Math.ceil(elements / 2) : (elements * bits) / 2;
+  const blocks = blocksOf(channels);
+  return bits === 3 ? blocks + Math.ceil(blocks / 2) : (blocks * bits) / 2;
 }
 
 /** u32 words of a layer's codes. */
@@ -106,18 +106,18 @@ interface Plane {
 }
 
 function planesOf({ bits, channels }: CodeLayout): Plane[] {
-  const elements = elementsOf(channels);
+  const blocks = blocksOf(channels);
   switch (bits) {
     case 8:
-      return [plane(channels, 0, 0xff, (e, c) => [16 * e + c, 0])];
+      return [plane(channels, 0, 0xff, (b, c) => [16 * b + c, 0])];
     case 4:
-      return [plane(channels, 0, 0xf, (e, c) => [8 * e + 4 * (c >> 3) + (c & 3), c & 4])];
+      return [plane(channels, 0, 0xf, (b, c) => [8 * b + 4 * (c >> 3) + (c & 3), c & 4])];
     case 2:
-      return [plane(channels, 0, 3, (e, c) => [4 * e + (c & 3), 2 * (c >> 2)])];
+      return [plane(channels, 0, 3, (b, c) => [4 * b + (c & 3), 2 * (c >> 2)])];
     case 3:
       return [
-        plane(channels, 0, 3, (e, c) => [4 * e + (c & 3), 2 * (c >> 2)]),
-        plane(channels, 2, 1, (e, c) => [4 * elements + 4 * (e >> 1) + (c & 3), (c >> 2) + 4 * (e & 1)]),
+        plane(channels, 0, 3, (b, c) => [4 * b + (c & 3), 2 * (c >> 2)]),
+        plane(channels, 2, 1, (b, c) => [4 * blocks + 4 * (b >> 1) + (c & 3), (c >> 2) + 4 * (b & 1)]),
       ];
   }
 }
@@ -126,13 +126,11 @@ function plane(
   channels: readonly number[],
   from: number,
   mask: number,
-  locate: (element: number, channel: number) => [place: number, shift: number],
+  locate: (block: number, channel: number) => [place: number, shift: number],
 ): Plane {
   const located = channels.flatMap((count, part) => {
-    const first = elementsOf(channels.slice(0, part));
-    return Array.from({ length: count }, (_, c) =>
-      locate(first + Math.floor(c / ELEMENT_CHANNELS), c % ELEMENT_CHANNELS),
-    );
+    const first = blocksOf(channels.slice(0, part));
+    return Array.from({ length: count }, (_, c) => locate(first + Math.floor(c / BLOCK_CHANNELS), c % BLOCK_CHANNELS));
   });
   return {
     from,

@@ -1,12 +1,5 @@
 import { expect, test } from "vitest";
-import {
-  attachRanges,
-  averageWeightBits,
-  readMixdqConfig,
-  weightQuantOf,
-  writeMixdqConfig,
-  type LayerBits,
-} from "./config.ts";
+import { attachRanges, averageWeightBits, readMixdqConfig, writeMixdqConfig, type LayerBits } from "./config.ts";
 
 const LAYER = { weightBits: 4, actBits: 8, act: { scale: 0.5, zeroPoint: 12 } };
 const SPLIT = { ...LAYER, weightBits: 8, act2: { scale: 0.25, zeroPoint: 255 } };
@@ -73,7 +66,6 @@ test("a layer may be called anything", () => {
   const config = readMixdqConfig(file(layers), "mixdq.json");
   expect([...config.layers.keys()]).toEqual(["__proto__", "constructor"]);
   expect(JSON.parse(writeMixdqConfig(config)).layers).toEqual(layers);
-  expect(weightQuantOf(readMixdqConfig(file(), "mixdq.json"), "constructor")).toBe(undefined);
 });
 
 test("what is wrong is refused with its place", () => {
@@ -133,17 +125,6 @@ test("messages stay one line, whatever the file holds", () => {
 test("a file of too many layers is refused", () => {
   const layers = Object.fromEntries(Array.from({ length: 100_001 }, (_, i) => [`layer${i}`, 4]));
   expect(() => readMixdqConfig(file(layers), "mixdq.json")).toThrow(/got 100001 layers, expected at most 100000/);
-});
-
-test("a layer's format joins its bits with the file's", () => {
-  const layers = { a: LAYER, b: { weightBits: 16, actBits: 16 } };
-  const config = readMixdqConfig(
-    file(layers, { weights: { symmetric: false, range: "mse", group: 64 } }),
-    "mixdq.json",
-  );
-  expect(weightQuantOf(config, "a")).toEqual({ bits: 4, symmetric: false, range: "mse", group: 64 });
-  expect(weightQuantOf(config, "b")).toBe(undefined);
-  expect(weightQuantOf(config, "c")).toBe(undefined);
 });
 
 test("average bits are weighted by the number of weights", () => {

@@ -118,12 +118,6 @@ export const MODULE_PATH_MEANS = "a module path: at most 1024 letters, digits, _
 
 export const isModulePath = (path: string): boolean => MODULE_PATH.test(path);
 
-/** How a layer's weights are quantized; undefined where they stay in 16-bit float. */
-export function weightQuantOf(config: MixdqConfig, path: string): WeightQuant | undefined {
-  const bits = config.layers.get(path)?.weightBits ?? 16;
-  return bits === 16 ? undefined : { bits, ...config.weights };
-}
-
 /**
  * Bits per weight: over the layers in integers, and over all layers with 16 for those in float; scales are not counted.
  * `weightCounts` holds every quantizable layer of the model. Throws `invalid-input` for a layer that it does not know.

@@ -4,7 +4,8 @@
  * as a histogram's, on the weights themselves. Then alternating least squares: codes given the range, range given the
  * codes (Lloyd's algorithm with equal steps). Never worse than the range it is given to begin with.
  */
-import { codeRange, type CodeScale, type WeightQuant } from "./formats.ts";
+import { codeRange, type CodeScale } from "./formats.ts";
+import type { MatrixFormat } from "./matrix.ts";
 import { SMALLEST_SCALE } from "./rounding.ts";
 
 const MOST_BINS = 512;
@@ -49,7 +50,7 @@ export class RangeSearch {
   #scale = 1;
   #zeroPoint = 0;
 
-  constructor({ bits, symmetric }: WeightQuant) {
+  constructor({ bits, symmetric }: Pick<MatrixFormat, "bits" | "symmetric">) {
     this.#first = codeRange(bits)[0];
     this.#top = 2 ** bits - 1;
     this.#searchesWeights = bits === 8;

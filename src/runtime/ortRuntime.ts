@@ -7,7 +7,7 @@ import type { Backend } from "../base/types.ts";
 import type { Inputs, KeyedGraph, LoadOptions, Network, RunOptions, Runtime } from "./network.ts";
 import { streamCheckpoint, union } from "./weightStream.ts";
 
-const NO_PACKS =
+const NO_INTEGERS =
   'onnxruntime-web has no integer kernels. Use the backend "webgpu", or the model that the pack was made of.';
 
 /** The log level of a runner that says nothing else, see OrtOptions. */
@@ -59,16 +59,14 @@ export class OrtRuntime implements Runtime {
   }
 
   async load({ component, weights, storage, graphs, ...options }: LoadOptions): Promise<OrtNetwork> {
-    if ("parts" in weights) throw new MixdqError("unsupported", NO_PACKS);
+    if ("parts" in weights) throw new MixdqError("unsupported", NO_INTEGERS);
     // Where there is no 16-bit arithmetic (WebAssembly never has it) every weight would be widened again.
     const float = storage === "f16" && this.features.includes("shader-f16") ? "f16" : "f32";
-    const all = union(graphs);
-    const names = new Map(
-      all.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((n) => [n, name] as const)),
-    );
     const held = new Map<string, OrtWeight>();
-    for await (const { name, shape, values } of streamCheckpoint({ ...options, component, weights }, all))
-      held.set(names.get(name)!, { shape, data: values(float) });
+    for await (const loaded of streamCheckpoint({ ...options, component, weights }, union(graphs))) {
+      if ("matrix" in loaded) throw new MixdqError("unsupported", NO_INTEGERS);
+      held.set(loaded.name, { shape: loaded.shape, data: loaded.values(float) });
+    }
     const provider = this.backend === "ort-webgpu" ? "webgpu" : "wasm";
     return new OrtNetwork(component, held, {
       ...{ provider, float, fusedAttention: this.#fusedAttention, folder: this.#folder },

@@ -9,7 +9,7 @@ import { browserStore } from "../gpu/choiceStore.ts";
 import { FAMILIES } from "../kernels/kernel.ts";
 import type { LoadOptions, Runtime, RuntimeOptions } from "./network.ts";
 import { WebGpuNetwork } from "./webgpuNetwork.ts";
-import { streamWeights, union, type LoadedTensor, type LoadedWords } from "./weightStream.ts";
+import { streamWeights, union, type Loaded } from "./weightStream.ts";
 
 export class WebGpuRuntime implements Runtime {
   readonly backend = "webgpu";
@@ -77,8 +77,8 @@ export class WebGpuRuntime implements Runtime {
   async #fill(
     { component, graphs, storage, signal, onPipeline }: LoadOptions,
     weightType: "f32" | "f16",
-    firstTensor: IteratorResult<LoadedTensor | LoadedWords, void> | undefined,
-    tensors: AsyncGenerator<LoadedTensor | LoadedWords, void, undefined>,
+    firstTensor: IteratorResult<Loaded, void> | undefined,
+    tensors: AsyncGenerator<Loaded, void, undefined>,
   ): Promise<WebGpuNetwork | undefined> {
     const network = await WebGpuNetwork.create(this.#context, { component, graphs, weightType, share: this.#share });
     const { store } = network;
@@ -91,12 +91,13 @@ export class WebGpuRuntime implements Runtime {
           await store.acceptWords(next.value.name, next.value.kind, next.value);
           continue;
         }
-        const { name, shape, isHalf, values, rows } = next.value;
+        const { name, isHalf } = next.value;
         if (storage === "exact" && weightType === "f16" && !isHalf) {
           await network.dispose();
           return undefined;
         }
-        await store.accept(name, shape, values, rows);
+        if ("matrix" in next.value) await store.acceptMatrix(name, next.value.matrix());
+        else await store.accept(name, next.value.values, next.value.rows);
       }
       await store.settle();
       store.assertComplete();

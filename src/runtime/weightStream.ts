@@ -1,8 +1,10 @@
 /** A component's tensors as its graph wants them, whatever runs the graph. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import type { Graph } from "../graph/ops.ts";
-import { parametersShape, quantizedLayers } from "../kernels/quantized.ts";
-import type { Rows } from "../kernels/weights.ts";
+import { configuredRounding, quantizedLayers, quantizeLayer, type RoundingOf } from "../kernels/quantized.ts";
+import { parametersShape } from "../kernels/words.ts";
+import { nameMap } from "../graph/names.ts";
+import type { QuantizedMatrix, RowRange } from "../quant/matrix.ts";
 import { adapterAttached, isAdapterTensor } from "../weights/adapters.ts";
 import { toFloat16, toFloat32 } from "../weights/convert.ts";
 import type { ComponentWeights } from "../weights/folder.ts";
@@ -10,16 +12,26 @@ import type { PackedComponent } from "../weights/pack.ts";
 import { PACK_FORMATS } from "../weights/packManifest.ts";
 import type { KeyedGraph, LoadOptions } from "./network.ts";
 
-/** A tensor of the checkpoint that the graph wants. */
-export interface LoadedTensor {
+/** The floats of a weight that the graph wants, from a checkpoint or a pack. */
+export interface LoadedFloats {
+  /** The weight's name in the graph. */
   readonly name: string;
   readonly shape: readonly number[];
   /** Whether 16-bit floats hold its values exactly. */
   readonly isHalf: boolean;
-  /** Which rows these are, of a tensor that comes in parts. */
-  readonly rows?: Rows;
-  /** In the checkpoint's order; of some of its rows where they are named. */
-  values(dtype: "f32" | "f16", rows?: Rows): Float32Array | Uint16Array;
+  /** Which rows these are, of a weight that comes in parts. */
+  readonly rows?: RowRange;
+  /** In the checkpoint's order. */
+  values(dtype: "f32" | "f16"): Float32Array | Uint16Array;
+}
+
+/** A weight that the graph wants in integers, from the floats of a checkpoint. */
+export interface LoadedMatrix {
+  readonly name: string;
+  /** As the checkpoint's floats. */
+  readonly isHalf: boolean;
+  /** Rounds it. Throws as `quantizeMatrix`. */
+  matrix(): QuantizedMatrix;
 }
 
 /** A part of an integer weight as a pack holds it, ready for the GPU: words `first` .. of `total`. */
@@ -31,6 +43,8 @@ export interface LoadedWords {
   readonly first: number;
   readonly total: number;
 }
+
+export type Loaded = LoadedFloats | LoadedMatrix | LoadedWords;
 
 /**
  * The layers of each component. A checkpoint that holds one of them which the graph does not read belongs to another
@@ -64,10 +78,7 @@ export function union(graphs: readonly KeyedGraph[]): Wanted {
 }
 
 /** Everything that `graph` wants, in the order in which it is stored, one at a time. */
-export function streamWeights(
-  options: LoadOptions,
-  graph: Wanted,
-): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
+export function streamWeights(options: LoadOptions, graph: Wanted): AsyncGenerator<Loaded, void, undefined> {
   const { weights } = options;
   return "parts" in weights
     ? streamPack({ ...options, weights }, graph)
@@ -76,47 +87,81 @@ export function streamWeights(
 
 type From<Weights> = Pick<LoadOptions, "component" | "bos" | "signal" | "onBytes"> & { readonly weights: Weights };
 
-/** Every tensor that a graph wants, in the files' order, one at a time. */
+/**
+ * Every weight that a graph wants of a checkpoint, in the files' order, one at a time; a second tensor for one weight, under
+ * an older name, is passed over. Throws `invalid-model` for a tensor of another shape, and for layers that the graph lacks.
+ */
 export async function* streamCheckpoint(
   { component, weights, bos = [], signal, onBytes }: From<ComponentWeights>,
   graph: Wanted,
-): AsyncGenerator<LoadedTensor, void, undefined> {
-  const derived = new Map(graph.weights.flatMap(({ name, derivedFrom }) => (derivedFrom ? [[derivedFrom, name]] : [])));
-  const names = new Set(graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases]));
+  roundingOf: RoundingOf = configuredRounding,
+): AsyncGenerator<LoadedFloats | LoadedMatrix, void, undefined> {
+  const derived = new Map(
+    graph.weights.flatMap((weight) => (weight.derivedFrom ? [[weight.derivedFrom, weight] as const] : [])),
+  );
+  const names = nameMap(graph.weights.filter(({ derivedFrom }) => derivedFrom === undefined));
+  const layers = quantizedLayers(graph);
+  const missing = new Set(names.values());
   let loaded = 0;
-  for await (const { name, dtype, shape, bytes } of weights.tensors({
+  for await (const { name: stored, dtype, shape, bytes } of weights.tensors({
     signal,
     wanted: (name) => names.has(name) || refuseUnread(component, name),
     onBytes: (bytes, file) => onBytes?.((loaded += bytes), file),
   })) {
     throwIfAborted(signal);
-    const where = `${component}/${name}`;
-    const rowBytes = bytes.length / (shape[0] ?? 1);
-    yield {
-      name,
-      shape,
-      isHalf: dtype === "F16",
-      values(type, rows) {
-        const own = rows ? bytes.subarray(rows.first * rowBytes, (rows.first + rows.count) * rowBytes) : bytes;
-        return type === "f16" ? toFloat16(own, dtype, where) : toFloat32(own, dtype);
-      },
-    };
-    const cache = derived.get(name);
-    if (cache !== undefined)
+    const weight = names.get(stored)!;
+    if (!missing.delete(weight)) continue;
+    const { name } = weight;
+    checkShape(`${component} ${stored}`, shape, weight.shape);
+    const isHalf = dtype === "F16";
+    const rowBytes = bytes.length / shape[0]!;
+    const layer = layers.get(name);
+    if (layer)
       yield {
-        name: cache,
-        shape: [bos.length, shape[0]!],
-        isHalf: dtype === "F16",
-        values: () => firstTokenProducts(toFloat32(bytes, dtype), bos),
+        name,
+        isHalf,
+        matrix: () => {
+          const rows = ({ first, count }: RowRange): Float32Array =>
+            toFloat32(bytes.subarray(first * rowBytes, (first + count) * rowBytes), dtype);
+          return quantizeLayer(layer, rows, roundingOf(layer));
+        },
       };
+    else
+      yield {
+        name,
+        shape,
+        isHalf,
+        values: (type) =>
+          type === "f16" ? toFloat16(bytes, dtype, `${component}/${stored}`) : toFloat32(bytes, dtype),
+      };
+    const cache = derived.get(name);
+    if (!cache) continue;
+    checkShape(`${component} ${cache.name}`, [bos.length, shape[0]!], cache.shape);
+    yield {
+      name: cache.name,
+      shape: cache.shape,
+      isHalf,
+      values: () => firstTokenProducts(toFloat32(bytes, dtype), bos),
+    };
   }
+}
+
+/** Equal, but for ones at the end: a 1x1 convolution's weight is as good as a linear layer's. */
+function checkShape(where: string, got: readonly number[], expected: readonly number[]): void {
+  const trimmed = (shape: readonly number[]): string => shape.join(",").replace(/(,1)+$/, "");
+  if (trimmed(got) === trimmed(expected)) return;
+  const advice = "Weights and config do not belong together: take both from one model.";
+  throw new MixdqError(
+    "invalid-model",
+    `${where}: the file has shape [${got.join(", ")}], config.json asks for [${expected.join(", ")}]. ${advice}`,
+  );
 }
 
 /** Every tensor of a pack, which must be what the graph wants. */
 async function* streamPack(
   { component, weights, signal, onBytes }: From<PackedComponent>,
   graph: Wanted,
-): AsyncGenerator<LoadedTensor | LoadedWords, void, undefined> {
+): AsyncGenerator<LoadedFloats | LoadedWords, void, undefined> {
   const names = new Map(graph.weights.map((weight) => [weight.name, weight]));
   const layers = quantizedLayers(graph);
   let loaded = 0;

@@ -72,28 +72,6 @@ export function readFloats({ dtype, bytes }: StoredTensor, where: string): Float
   }
 }
 
-/** Any stored integers as int32. Throws `invalid-input` for floats and for values that int32 does not hold. */
-export function readIntegers(tensor: StoredTensor, where: string): Int32Array {
-  if (!["I64", "I32", "I16", "I8", "U8"].includes(tensor.dtype)) {
-    const message = `${where}: got dtype ${printable(tensor.dtype)}, expected integers. Save the tensor as I32 or I64.`;
-    throw new MixdqError("invalid-input", message);
-  }
-  if (tensor.dtype !== "I64") return Int32Array.from(readIntegersExactly(tensor));
-  return Int32Array.from(new BigInt64Array(tensor.bytes.slice().buffer), (big) => {
-    if (big !== BigInt.asIntN(32, big)) {
-      throw new MixdqError("invalid-input", `${where}: got ${big}, expected integers of 32 bits. Check the tensor.`);
-    }
-    return Number(big);
-  });
-}
-
-function readIntegersExactly({ dtype, bytes }: StoredTensor): Int32Array | Int16Array | Int8Array | Uint8Array {
-  const { buffer } = bytes.slice();
-  if (dtype === "I32") return new Int32Array(buffer);
-  if (dtype === "I16") return new Int16Array(buffer);
-  return dtype === "I8" ? new Int8Array(buffer) : new Uint8Array(buffer);
-}
-
 function toUint16(bytes: Uint8Array): Uint16Array {
   return isAligned(bytes, 2)
     ? new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2)

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { ModelFiles } from "./files.ts";
-import { findComponent, readJson, streamComponent } from "./folder.ts";
+import { findComponent, readJson } from "./folder.ts";
 import type { FindOptions, TensorOptions } from "./folder.ts";
 import { writeSafetensors } from "./safetensors.ts";
 import { bytesOf } from "./server.testing.ts";
@@ -38,7 +38,7 @@ async function names(
   options: FindOptions & TensorOptions = { precision: "fp16" },
 ) {
   const found = [];
-  for await (const { name } of streamComponent(files, component, options)) found.push(name);
+  for await (const { name } of (await findComponent(files, component, options)).tensors(options)) found.push(name);
   return found;
 }
 

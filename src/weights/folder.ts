@@ -59,15 +59,6 @@ export async function findComponent(
     : { bytes: found.totalBytes, tensors: (options) => tensorsOfShards(files, component, found, options) };
 }
 
-/** Finds and reads at once. */
-export async function* streamComponent(
-  files: ModelFiles,
-  component: string,
-  options: FindOptions & TensorOptions,
-): AsyncGenerator<WeightTensor, void, undefined> {
-  yield* (await findComponent(files, component, options)).tensors(options);
-}
-
 async function* tensorsOfFile(
   files: ModelFiles,
   path: string,

@@ -1,7 +1,7 @@
 /** A model's folder on hosts that say in their own ways that a file is not there, and what is fetched from them. */
 import type { ServerResponse } from "node:http";
 import { describe, expect, test } from "vitest";
-import { findComponent, readJson, streamComponent } from "./folder.ts";
+import { findComponent, readJson } from "./folder.ts";
 import type { ModelFiles } from "./files.ts";
 import { httpFiles } from "./http.ts";
 import { openModel } from "./pack.ts";
@@ -49,7 +49,8 @@ const MODEL = {
 
 async function names(files: ModelFiles, component: string): Promise<string[]> {
   const found = [];
-  for await (const { name } of streamComponent(files, component, { precision: "fp16" })) found.push(name);
+  const weights = await findComponent(files, component, { precision: "fp16" });
+  for await (const { name } of weights.tensors()) found.push(name);
   return found;
 }
 

@@ -1,38 +1,15 @@
 /** `mixdq sensitivity`: how much a picture suffers from each layer in few bits; takes up where it was killed; in shards. */
-import {
-  byPath,
-  mergeSensitivities,
-  readSensitivity,
-  writeSensitivity,
-  type LayerSensitivity,
-  type Metrics,
-} from "../../mixdq/allocation/sensitivity.ts";
+import { byPath, mergeSensitivities, readSensitivity, writeSensitivity } from "../../mixdq/allocation/sensitivity.ts";
 import type { Calibration } from "../../mixdq/calibration/file.ts";
-import { layerGroup } from "../../mixdq/calibration/layers.ts";
-import { checkCalibration } from "../../mixdq/calibration/preset.ts";
 import { setDebug } from "../../base/debug.ts";
 import { readModel } from "../../model/description.ts";
-import { Effort } from "../../mixdq/sensitivity/effort.ts";
-import { Probe, type Findings } from "../../mixdq/sensitivity/probe.ts";
-import { makeSample, type Sample } from "../../mixdq/sensitivity/samples.ts";
-import {
-  evaluationsOf,
-  shardOf,
-  sitesOf,
-  type Evaluation,
-  type Side,
-  type Site,
-} from "../../mixdq/sensitivity/sites.ts";
-import type { Precision } from "../../base/types.ts";
-import { toFloat32 } from "../../weights/convert.ts";
-import type { ModelFiles } from "../../weights/files.ts";
-import { findComponent } from "../../weights/folder.ts";
-import type { WeightTensor } from "../../weights/safetensors.ts";
+import { holdWeights } from "../../mixdq/sensitivity/heldWeights.ts";
+import { Measurement, type Work } from "../../mixdq/sensitivity/measurement.ts";
+import { shardOf, type Site } from "../../mixdq/sensitivity/sites.ts";
 import { checkSettings, readPrompts } from "../calibrate.ts";
 import { command } from "../command.ts";
 import { diskFiles } from "../../node/diskFiles.ts";
 import { loadFloatModel } from "../floatModel.ts";
-import { openNetwork } from "../../runtime/webgpuNetwork.ts";
 import { hashedFiles } from "../../node/hashedFiles.ts";
 import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
 import { required, text, type Values } from "../flags.ts";
@@ -85,34 +62,54 @@ async function readTask(flags: Values<typeof SENSITIVITY_FLAGS>) {
   const description = await readModel(files);
   const settings = checkSettings(prompts, flags.seed, flags.steps, description);
   const pictures = Math.min(request.pictures, prompts.length);
-  return { request, prompts, calibrationFile, calibration, folder, files, description, settings, pictures };
+  return { request, folder, files, description, settings, prompts, pictures, calibration, calibrationFile };
 }
 
-async function measure({ request, prompts, calibrationFile, calibration, ...task }: Task): Promise<void> {
+async function measure({ request, ...subject }: Task): Promise<void> {
   const { run, out } = request;
-  const { folder, files, description, settings, pictures } = task;
   const started = performance.now();
-  const model = await loadFloatModel(description, files, run);
+  const model = await loadFloatModel(subject.description, subject.files, run);
+  const measurement = new Measurement({ ...subject, model, rules: request });
+  const sites = chooseSites(measurement.sites, request);
+  const evaluations = sites.flatMap((site) => measurement.evaluationsOf(site));
+  const provenance = await provenanceOf(subject, request);
+  const identity = { model: nameOf(subject.folder), samples: subject.prompts.length, shard: request.shard };
+  warnOfOtherModel(subject.calibration, provenance.modelSha256);
+  const saved = new SavedEvaluations((await isSpecial(out)) ? undefined : `${out}.partial`, evaluations);
+  await saved.begin({ ...identity, ...provenance });
+  const before = evaluations.filter((evaluation) => saved.get(evaluation)).length;
+  const todo = pending(measurement, sites, saved);
+  const weightOf = await holdWeights(
+    subject.files,
+    todo.map(({ site }) => site),
+    run.precision,
+  );
+  await evaluate(measurement, sites, todo, weightOf, saved);
 
-  const { height, width } = model.latentShape(settings);
-  const [unet, decoder] = [
-    model.graphs.unet({ batch: 1, height, width, tokens: model.graphs.tokens }),
-    model.graphs.vae({ height, width }),
-  ];
-  const { executor, store } = openNetwork(model.unet.network, unet);
-  const { plan } = executor;
-  const all = sitesOf(unet.build(), plan);
-  checkCalibration(all, calibration);
-  const sites = chooseSites(all, request);
-  const evaluations = sites.flatMap(({ path }) => evaluationsOf(path, request.candidates));
+  const rows = [...sites].sort((a, b) => byPath(a.path, b.path));
+  const layers = new Map(
+    rows.map((site) => [site.path, measurement.describe(site, (evaluation) => saved.get(evaluation)!)]),
+  );
+  await writeWhole(out, new TextEncoder().encode(writeSensitivity({ ...identity, provenance, layers })));
+  await saved.remove();
+  const earlier = before > 0 ? ` (${before} of them before)` : "";
+  tell(
+    `${out}: ${layers.size} layers, ${evaluations.length} evaluations${earlier} of ${identity.samples} sample(s), ` +
+      `${run.precision} on ${model.runtime.adapter}; ${describeDuration(performance.now() - started)}` +
+      (todo.length > 0 ? `, ${Math.round(100 * measurement.shareOfNetwork(todo))} % of the UNet run for each` : ""),
+  );
+  await model.dispose();
+}
 
-  // The same for all shards, and for a run that goes on; the shard itself is not in it.
-  const provenance = {
+/** The same for all shards, and for a run that goes on; the shard itself is not in it. */
+async function provenanceOf(subject: Omit<Task, "request">, request: SensitivityRequest) {
+  const { settings, prompts, pictures, calibration, calibrationFile, files } = subject;
+  return {
     seed: seedToJson(settings.seed),
     steps: settings.steps,
     width: settings.width,
     height: settings.height,
-    precision: run.precision,
+    precision: request.run.precision,
     pictures,
     ssim: request.ssim,
     candidates: request.candidates,
@@ -124,60 +121,38 @@ async function measure({ request, prompts, calibrationFile, calibration, ...task
     calibrationSha256: sha256(await readBytes(calibrationFile)),
     modelSha256: files.digest(),
   };
-  const identity = { model: nameOf(folder), samples: prompts.length, shard: request.shard };
-  warnOfOtherModel(calibration, provenance.modelSha256);
-  const partial = (await isSpecial(out)) ? undefined : `${out}.partial`;
-  const saved = new SavedEvaluations(partial, evaluations);
-  await saved.begin({ ...identity, ...provenance });
-  const pending = ({ path }: Site): readonly Evaluation[] =>
-    evaluationsOf(path, request.candidates).filter((evaluation) => !saved.get(evaluation));
-  const todo = sites.filter((site) => pending(site).length > 0);
+}
 
-  const wantsPicture = ({ path }: Site): boolean => request.ssim === "all" || layerGroup(path) === "content";
-  const decoding = openNetwork(model.vae.network, decoder).executor.plan;
-  const effort = new Effort(plan, decoding, pictures / prompts.length);
-  const costOf = (site: Site): number => effort.of(site, wantsPicture(site));
-  const total = sites.reduce(
-    (sum, site) => sum + costOf(site) * evaluationsOf(site.path, request.candidates).length,
-    0,
-  );
-  let left = todo.reduce((sum, site) => sum + costOf(site) * pending(site).length, 0);
-  const before = evaluations.filter((evaluation) => saved.get(evaluation)).length;
-  let done = before;
+/** What an interrupted run has left to do. */
+function pending(measurement: Measurement, sites: readonly Site[], saved: SavedEvaluations): readonly Work[] {
+  return sites
+    .map((site) => ({ site, evaluations: measurement.evaluationsOf(site).filter((one) => !saved.get(one)) }))
+    .filter(({ evaluations }) => evaluations.length > 0);
+}
+
+/** Does what is left to do of the shard's layers, and shows how far it is. */
+async function evaluate(
+  measurement: Measurement,
+  sites: readonly Site[],
+  todo: readonly Work[],
+  weightOf: (site: Site) => Float32Array,
+  saved: SavedEvaluations,
+): Promise<void> {
+  const all = sites.map((site) => ({ site, evaluations: measurement.evaluationsOf(site) }));
+  const count = (work: readonly Work[]): number => work.reduce((sum, { evaluations }) => sum + evaluations.length, 0);
+  const [total, totalCost] = [count(all), measurement.costOf(all)];
+  let done = total - count(todo);
+  let left = measurement.costOf(todo);
   const bar = progressBar("sensitivity", "evaluations");
-  const show = (): void => bar.show(done, evaluations.length, 1 - left / total);
-
-  const options = { model, executor, settings };
-  const samples: Sample[] = [];
-  if (todo.length > 0)
-    for (const [i, prompt] of prompts.entries()) samples.push(await makeSample(prompt, i, i < pictures, options));
-  const weightOf = await readWeights(files, todo, run.precision);
-  const { rangeRule, weights } = request;
-  const probe = new Probe({ ...options, store, samples, calibration, rangeRule, weights, weightOf });
+  const show = (): void => bar.show(done, total, 1 - left / totalCost);
   show();
-  for (const site of todo)
-    for await (const { evaluation, findings } of probe.measure(site, pending(site), wantsPicture(site))) {
-      await saved.add(evaluation, rounded(findings));
-      left -= costOf(site);
-      done++;
-      show();
-    }
+  for await (const { site, evaluation, findings } of measurement.run(todo, weightOf)) {
+    await saved.add(evaluation, findings);
+    left -= measurement.costOf([{ site, evaluations: [evaluation] }]);
+    done++;
+    show();
+  }
   bar.end();
-  probe.dispose();
-
-  const rows = [...sites].sort((a, b) => byPath(a.path, b.path));
-  const layers = new Map(rows.map((site) => [site.path, describeLayer(site, request, saved)]));
-  await writeWhole(out, new TextEncoder().encode(writeSensitivity({ ...identity, provenance, layers })));
-  await saved.remove();
-  const earlier = before > 0 ? ` (${before} of them before)` : "";
-  const shares = todo.map((site) => effort.shareOfNetwork(site));
-  const share = shares.reduce((sum, value) => sum + value, 0) / shares.length;
-  tell(
-    `${out}: ${layers.size} layers, ${evaluations.length} evaluations${earlier} of ${prompts.length} sample(s), ` +
-      `${run.precision} on ${model.runtime.adapter}; ${describeDuration(performance.now() - started)}` +
-      (shares.length > 0 ? `, ${Math.round(100 * share)} % of the UNet run for each` : ""),
-  );
-  await model.dispose();
 }
 
 /** The prompts to use. Throws `invalid-input` where there are fewer. */
@@ -212,57 +187,6 @@ function warnOfOtherModel({ provenance }: Calibration, modelSha256: string): voi
       "warning: the calibration was recorded from other model files (another variant or precision, or other weights). " +
         "Calibrate again if the weights have changed.",
     );
-}
-
-/** The checkpoint's weights of these layers, held in memory as the checkpoint has them. */
-async function readWeights(
-  files: ModelFiles,
-  sites: readonly Site[],
-  precision: Precision,
-): Promise<(site: Site) => Float32Array> {
-  const names = new Map(
-    sites.flatMap(({ weight: { name, aliases = [] } }) => [name, ...aliases].map((alias) => [alias, name] as const)),
-  );
-  const held = new Map<string, WeightTensor>();
-  if (names.size > 0)
-    for await (const tensor of (await findComponent(files, "unet", { precision })).tensors({
-      wanted: (name) => names.has(name),
-    }))
-      held.set(names.get(tensor.name)!, tensor);
-  return ({ weight: { name } }) => {
-    const { bytes, dtype } = held.get(name)!;
-    return toFloat32(bytes, dtype);
-  };
-}
-
-/** To what can be told apart: 0.0001 dB, and 1e-7 of SSIM. */
-function rounded({ sqnr, x0, ssim }: Findings): Findings {
-  const round = (value: number, digits: number): number => Number(value.toFixed(digits));
-  return { sqnr: round(sqnr, 4), x0: round(x0, 4), ssim: ssim === undefined ? undefined : round(ssim, 7) };
-}
-
-function describeLayer(
-  { path, weights, activations }: Site,
-  { candidates }: SensitivityRequest,
-  saved: SavedEvaluations,
-): LayerSensitivity {
-  const metrics = (side: Side): Metrics =>
-    new Map(
-      (["sqnr", "x0", "ssim"] as const).flatMap((metric): [string, Map<number, number>][] => {
-        const values = candidates[side].flatMap((bits): [number, number][] => {
-          const value = saved.get({ path, side, bits })![metric];
-          return value === undefined ? [] : [[bits, value]];
-        });
-        return values.length > 0 ? [[metric, new Map(values)]] : [];
-      }),
-    );
-  return {
-    group: layerGroup(path),
-    weights,
-    activations,
-    weight: metrics("weight"),
-    activation: metrics("activation"),
-  };
 }
 
 async function merge(files: readonly string[], out: string): Promise<void> {

@@ -1,7 +1,7 @@
 /** What `mixdq sensitivity` may be asked, and the checks of it. */
 import type { Shard } from "../../mixdq/allocation/sensitivity.ts";
 import { RANGE_RULES } from "../../mixdq/calibration/file.ts";
-import type { WeightQuant } from "../../quant/weights.ts";
+import type { WeightQuant } from "../../quant/formats.ts";
 import type { Candidates } from "../../mixdq/sensitivity/sites.ts";
 import { floatRunFlags } from "../floatModel.ts";
 import { PRECISIONS } from "../../base/choices.ts";

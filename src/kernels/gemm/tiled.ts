@@ -102,7 +102,7 @@ function tilesOf(product: Product): { tile: { BM: number; BN: number }; count: n
 
 /** Into how many slices an integer product's inner dimension is cut: the order of int32 sums does not change them. */
 function slicesOf({ x, x2, taps, quantization }: Product, tiles: number): number {
-  if (segmentsOf(quantization!) > 1) return 1;
+  if (segmentsOf(quantization!).length > 1) return 1;
   const steps = taps * Math.ceil((quads(x.shape[3]) + quads(x2?.shape[3] ?? 0)) / (4 * STAGED_BLOCKS));
   const wanted = Math.ceil(ENOUGH_WORKGROUPS / tiles);
   return Math.max(1, Math.min(wanted, Math.floor(steps / LEAST_STEPS), MOST_SLICES));

@@ -3,23 +3,17 @@
  * as the engine would store them; and whatever else of the model is read to run it.
  */
 import { MixdqError } from "../../base/errors.ts";
-import {
-  layerCodes,
-  layerParameters,
-  parametersShape,
-  quantizedLayers,
-  quantizeSource,
-  type QuantizedLayer,
-} from "../../kernels/quantized.ts";
+import { quantizedLayers, type QuantizedLayer } from "../../kernels/quantized.ts";
+import { layerCodes, layerParameters, parametersShape } from "../../kernels/words.ts";
 import { writeMixdqConfig, type MixdqConfig } from "../../quant/config.ts";
 import type { WeightBits } from "../../quant/formats.ts";
-import type { QuantizedMatrix } from "../../quant/weights.ts";
+import type { QuantizedMatrix } from "../../quant/matrix.ts";
 import type { ModelFiles } from "../../weights/files.ts";
 import { findComponent } from "../../weights/folder.ts";
 import { PACK_FORMATS, type PackManifest } from "../../weights/packManifest.ts";
 import { PackWriter, type PackSink } from "../../weights/packWriter.ts";
 import type { ComponentGraphs } from "../../model/graphs.ts";
-import { ROWS_TOGETHER, streamCheckpoint, union, type LoadedTensor } from "../../runtime/weightStream.ts";
+import { ROWS_TOGETHER, streamCheckpoint, union } from "../../runtime/weightStream.ts";
 
 export interface PackOptions {
   /** The model's name, for people. */
@@ -43,9 +37,6 @@ export interface PackOptions {
 /** Where people put a model's licence, likeliest first. */
 const LICENCES = ["LICENSE.md", "LICENSE", "LICENSE.txt"];
 const CONFIG = "mixdq.json";
-
-/** Weights that are quantized at a time: their floats take 16 MB. */
-const CHUNK_WEIGHTS = 2 ** 22;
 
 /** Throws `invalid-model` and what reading the model throws; what the sink has written by then is no pack. */
 export async function writePack(options: PackOptions): Promise<PackManifest> {
@@ -104,25 +95,19 @@ async function packComponent(
 ): Promise<void> {
   const graph = union(graphs);
   const layers = quantizedLayers(graph);
-  // Under the name that the graph gives it, whatever the checkpoint does.
-  const names = new Map(
-    graph.weights.flatMap(({ name, aliases = [] }) => [name, ...aliases].map((alias) => [alias, name] as const)),
-  );
   const weights = new Map(graph.weights.map((weight) => [weight.name, weight]));
   const missing = new Set(weights.keys());
-  for await (const tensor of streamCheckpoint(source, graph)) {
-    const name = names.get(tensor.name)!;
-    const { shape, derivedFrom } = weights.get(name)!;
-    checkShape(`${component}: ${tensor.name}`, tensor.shape, shape);
-    if (!missing.delete(name)) continue;
-    const layer = layers.get(name);
-    if (layer) {
-      await packLayer(layer, tensor, writer);
+  for await (const loaded of streamCheckpoint(source, graph)) {
+    const { name } = loaded;
+    missing.delete(name);
+    if ("matrix" in loaded) {
+      await packLayer(layers.get(name)!, loaded.matrix(), writer);
       continue;
     }
     // Matrices as they will be stored; vectors and the BOS cache as exact as they came.
-    const isHalf = derivedFrom === undefined && (tensor.isHalf || (storage === "f16" && shape.length > 1));
-    const values = tensor.values(isHalf ? "f16" : "f32");
+    const { shape, derivedFrom } = weights.get(name)!;
+    const isHalf = derivedFrom === undefined && (loaded.isHalf || (storage === "f16" && shape.length > 1));
+    const values = loaded.values(isHalf ? "f16" : "f32");
     const unit = (values.byteLength / shape[0]!) * ROWS_TOGETHER;
     await writer.tensor({ name, format: isHalf ? "F16" : "F32", shape }, values, unit);
   }
@@ -135,18 +120,17 @@ async function packComponent(
   );
 }
 
-async function packLayer(layer: QuantizedLayer, tensor: LoadedTensor, writer: PackWriter): Promise<void> {
-  const { path, weight, quantization, gated } = layer;
+/** A layer in integers: its codes, then its scales and zero points. */
+async function packLayer(layer: QuantizedLayer, matrix: QuantizedMatrix, writer: PackWriter): Promise<void> {
+  const { path, weight, quantization } = layer;
   const { name, shape } = weight;
-  const matrices = quantizeInChunks(layer, tensor);
-  const format = CODE_FORMATS[quantization.weight.bits];
-  await writer.tensor({ name, format, shape }, layerCodes(matrices, weight, quantization, gated));
+  await writer.tensor({ name, format: CODE_FORMATS[matrix.bits], shape }, layerCodes(matrix, layer));
   const parameters = {
     name: `${path}.parameters`,
     format: "U32",
     shape: parametersShape(weight, quantization),
   } as const;
-  await writer.tensor(parameters, layerParameters(matrices, weight, quantization, gated));
+  await writer.tensor(parameters, layerParameters(matrix, layer));
 }
 
 /** By bits, the format of codes. */
@@ -154,46 +138,3 @@ const CODE_FORMATS = { 8: "I8", 4: "U4", 3: "U3", 2: "U2" } as const satisfies R
   WeightBits,
   keyof typeof PACK_FORMATS
 >;
-
-/** `quantizeSource` of some rows at a time: rows know nothing of each other, and a large layer's floats are 118 MB. */
-function quantizeInChunks({ weight, quantization }: QuantizedLayer, tensor: LoadedTensor): QuantizedMatrix[] {
-  const [rows, ...rest] = weight.shape as [number, ...number[]];
-  const perRow = rest.reduce((product, size) => product * size, 1);
-  const chunk = Math.max(1, Math.floor(CHUNK_WEIGHTS / perRow));
-  let whole: QuantizedMatrix[] = [];
-  for (let first = 0; first < rows; first += chunk) {
-    const count = Math.min(chunk, rows - first);
-    const values = tensor.values("f32", { first, count }) as Float32Array;
-    const some = quantizeSource(values, { ...weight, shape: [count, ...rest] }, quantization);
-    if (count === rows) return some;
-    if (first === 0) whole = some.map((matrix) => withRows(matrix, rows));
-    some.forEach(({ codes, scale, zeroPoint, columns, groups }, half) => {
-      whole[half]!.codes.set(codes, first * columns);
-      whole[half]!.scale.set(scale, first * groups);
-      whole[half]!.zeroPoint.set(zeroPoint, first * groups);
-    });
-  }
-  return whole;
-}
-
-function withRows(matrix: QuantizedMatrix, rows: number): QuantizedMatrix {
-  const { columns, groups } = matrix;
-  return {
-    ...matrix,
-    rows,
-    codes: new Int8Array(rows * columns),
-    scale: new Float32Array(rows * groups),
-    zeroPoint: new Float32Array(rows * groups),
-  };
-}
-
-/** Equal, but for ones at the end: a 1x1 convolution's weight is as good as a linear layer's. */
-function checkShape(where: string, got: readonly number[], expected: readonly number[]): void {
-  const trimmed = (shape: readonly number[]): string => shape.join(",").replace(/(,1)+$/, "");
-  if (trimmed(got) === trimmed(expected)) return;
-  const advice = "Weights and config do not belong together: take both from one model.";
-  throw new MixdqError(
-    "invalid-model",
-    `${where}: the file has shape [${got.join(", ")}], config.json asks for [${expected.join(", ")}]. ${advice}`,
-  );
-}

@@ -1,27 +1,19 @@
 /** What integers would make of a layer's weights or of its input, as floats: fake quantization. */
 import type { Conv2dOp, LinearOp } from "../../graph/ops.ts";
-import { quantizationOf, quantizeSource } from "../../kernels/quantized.ts";
+import { configuredRounding, quantizationOf, quantizeLayer } from "../../kernels/quantized.ts";
 import { dequantizeActivations, quantizeActivations, type ActivationQuant } from "../../quant/activations.ts";
-import { dequantizeMatrix, type WeightQuant } from "../../quant/weights.ts";
+import type { WeightQuant } from "../../quant/formats.ts";
+import { dequantizeMatrix, heldRows } from "../../quant/matrix.ts";
 import type { Site } from "./sites.ts";
 
-/** A layer's weights as its integers stand for them, in the checkpoint's order; halves of a concatenation have scales of their own. */
-export function disturbedWeights(values: Float32Array, { op, weight }: Site, quant: WeightQuant): Float32Array {
+/**
+ * A layer's weights [rows, channels, taps] as their codes stand for them, rounded as the configuration says; the halves of
+ * a concatenation have scales of their own. Throws as `quantizeMatrix`.
+ */
+export function disturbedWeights(values: Float32Array, { path, op, weight }: Site, quant: WeightQuant): Float32Array {
   const quantization = quantizationOf(quant, { ...inputOf(op), split: true });
-  const parts = quantizeSource(values, weight, quantization).map((matrix) => ({
-    values: dequantizeMatrix(matrix),
-    columns: matrix.columns,
-  }));
-  if (parts.length === 1) return parts[0]!.values;
-  const rows = weight.shape[0]!;
-  const out = new Float32Array(values.length);
-  let first = 0;
-  for (const { values: part, columns } of parts) {
-    for (let row = 0; row < rows; row++)
-      out.set(part.subarray(row * columns, (row + 1) * columns), (row * values.length) / rows + first);
-    first += columns;
-  }
-  return out;
+  const layer = { path, weight, quantization, gated: false };
+  return dequantizeMatrix(quantizeLayer(layer, heldRows(values, weight.shape[0]!), configuredRounding(layer)));
 }
 
 function inputOf(op: LinearOp | Conv2dOp) {

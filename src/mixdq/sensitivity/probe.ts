@@ -86,8 +86,7 @@ export class Probe {
   }
 
   async #upload(site: Site, values: Float32Array): Promise<void> {
-    const { name, shape } = site.weight;
-    await this.#options.store.accept(name, shape, (dtype) => (dtype === "f16" ? toHalf(values) : values));
+    await this.#options.store.accept(site.weight.name, (dtype) => (dtype === "f16" ? toHalf(values) : values));
   }
 
   /** Brings every sample to just before the layer's op. */

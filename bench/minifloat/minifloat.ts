@@ -4,8 +4,8 @@
  * as in IEEE 754 except that there is no infinity. Formats: Micikevicius et al. 2022, arXiv 2209.05433 (E4M3); OCP
  * Microscaling Formats v1.0 (E2M1).
  */
-import { MixdqError } from "../base/errors.ts";
-import { roundHalfEven, scaleOfRange } from "./rounding.ts";
+import { MixdqError } from "../../src/base/errors.ts";
+import { roundHalfEven, scaleOfRange } from "../../src/quant/rounding.ts";
 
 export interface Minifloat {
   readonly exponentBits: number;

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { createGenerator } from "../diffusion/noise.ts";
 import golden from "./golden/quantizer.json" with { type: "json" };
-import { dequantizeMatrix, quantizeMatrix, type WeightBits, type WeightQuant } from "./weights.ts";
+import type { WeightBits, WeightQuant } from "./formats.ts";
+import { quantize } from "./matrices.testing.ts";
+import { dequantizeMatrix } from "./matrix.ts";
 
 const BITS: readonly WeightBits[] = [2, 3, 4, 8];
 const quant = (bits: WeightBits, more: Partial<WeightQuant> = {}): WeightQuant => ({
@@ -41,7 +43,7 @@ function squaredError(values: Float32Array, back: Float32Array): number {
 }
 
 function sqnr(values: Float32Array, format: WeightQuant, rows: number): number {
-  const back = dequantizeMatrix(quantizeMatrix(values, rows, values.length / rows, format, "layer"));
+  const back = dequantizeMatrix(quantize(values, rows, values.length / rows, format, "layer"));
   const power = values.reduce((sum, value) => sum + value * value, 0);
   return 10 * Math.log10(power / squaredError(values, back));
 }
@@ -50,11 +52,11 @@ test("min-max gives PyTorch's scales, zero points and codes, halves included", (
   for (const { name, values, cases } of golden)
     for (const { bits, symmetric, scale, zeroPoint, codes } of cases) {
       const format = quant(bits as WeightBits, { symmetric });
-      const matrix = quantizeMatrix(Float32Array.from(values), 1, values.length, format, name);
+      const matrix = quantize(Float32Array.from(values), 1, values.length, format, name);
       const offset = codeOffset(format.bits, symmetric);
       const where = `${name}, ${bits} bits, symmetric ${symmetric}`;
-      expect(matrix.scale[0], where).toBe(Math.fround(scale));
-      expect(matrix.zeroPoint[0], where).toBe(zeroPoint + offset);
+      expect(matrix.scales[0], where).toBe(Math.fround(scale));
+      expect(matrix.zeroPoints[0], where).toBe(zeroPoint + offset);
       expect(Array.from(matrix.codes), where).toEqual(codes.map((code) => code + offset));
     }
 });
@@ -63,21 +65,18 @@ test("every row and every group of 64 channels has its own scale, the last group
   // 2 rows of 70 channels with 9 taps; each group constant, so that its scale is known.
   const value = (row: number, column: number) => (row + 1) * (column < 64 * 9 ? 1 : 10);
   const values = Float32Array.from({ length: 2 * 630 }, (_, i) => value(Math.floor(i / 630), i % 630));
-  const matrix = quantizeMatrix(values, 2, 630, quant(4, { symmetric: false, group: 64 }), "layer", 9);
-  expect([matrix.groups, matrix.groupColumns]).toEqual([2, 576]);
-  expect(Array.from(matrix.scale)).toEqual([1, 10, 2, 20].map((max) => Math.fround(max / 15)));
-  const whole = quantizeMatrix(values, 2, 630, quant(4, { symmetric: false }), "layer", 9);
-  expect([whole.groups, whole.groupColumns, Array.from(whole.scale)]).toEqual([
-    1,
-    630,
-    [10, 20].map((m) => Math.fround(m / 15)),
-  ]);
+  const matrix = quantize(values, 2, 630, quant(4, { symmetric: false, group: 64 }), "layer", 9);
+  expect(matrix.segments).toEqual([0, 576]);
+  expect(Array.from(matrix.scales)).toEqual([1, 10, 2, 20].map((max) => Math.fround(max / 15)));
+  const whole = quantize(values, 2, 630, quant(4, { symmetric: false }), "layer", 9);
+  expect(whole.segments).toEqual([0]);
+  expect(Array.from(whole.scales)).toEqual([10, 20].map((max) => Math.fround(max / 15)));
 });
 
 test("every format stays in its codes, and comes back within half a step where nothing is clipped", () => {
   for (const [name, values] of Object.entries(samples(2000)))
     for (const format of EVERY) {
-      const matrix = quantizeMatrix(values, 4, 500, format, name);
+      const matrix = quantize(values, 4, 500, format, name);
       const [first, last] = format.bits === 8 ? [-128, 127] : [0, 2 ** format.bits - 1];
       const where = `${name} ${JSON.stringify(format)}`;
       expect(
@@ -85,19 +84,19 @@ test("every format stays in its codes, and comes back within half a step where n
         where,
       ).toBe(true);
       expect(
-        matrix.scale.every((scale) => scale > 0 && Number.isFinite(scale)),
+        matrix.scales.every((scale) => scale > 0 && Number.isFinite(scale)),
         where,
       ).toBe(true);
       expect(
-        matrix.zeroPoint.every((zero) => zero >= first && zero <= last),
+        matrix.zeroPoints.every((zero) => zero >= first && zero <= last),
         where,
       ).toBe(true);
       if (format.range === "mse" || (format.bits === 2 && format.symmetric)) continue;
       // The zero point is rounded, which can move either end of the range out by half a step.
       const back = dequantizeMatrix(matrix);
       const steps = values.map((value, i) => {
-        const group = Math.floor(i / 500) * matrix.groups + Math.floor((i % 500) / matrix.groupColumns);
-        return Math.abs(value - back[i]!) / matrix.scale[group]!;
+        const segment = matrix.segments.findLastIndex((first) => first <= i % 500);
+        return Math.abs(value - back[i]!) / matrix.scales[Math.floor(i / 500) * matrix.segments.length + segment]!;
       });
       expect(Math.max(...steps), where).toBeLessThan(1.001);
     }
@@ -115,10 +114,7 @@ test("least squares is never worse than min-max", () => {
         const columns = values.length / rows;
         if (columns % taps !== 0) continue;
         const error = (range: "minmax" | "mse") =>
-          squaredError(
-            values,
-            dequantizeMatrix(quantizeMatrix(values, rows, columns, { ...format, range }, name, taps)),
-          );
+          squaredError(values, dequantizeMatrix(quantize(values, rows, columns, { ...format, range }, name, taps)));
         // Dequantized values are rounded to f32, whose own error may tip a draw.
         const rounding = values.reduce((sum, value) => sum + (value * 2 ** -24) ** 2, 0);
         expect(error("mse"), `${name} [${rows}, ${columns}] ${JSON.stringify(format)}`).toBeLessThanOrEqual(
@@ -226,7 +222,7 @@ test("the search comes close to trying everything", () => {
     for (const bits of [2, 3, 4] as const) {
       const values = all[name]!.subarray(0, 320);
       const format = quant(bits, { symmetric: false, range: "mse" });
-      const back = dequantizeMatrix(quantizeMatrix(values, 1, 320, format, name));
+      const back = dequantizeMatrix(quantize(values, 1, 320, format, name));
       const loss = 10 * Math.log10(squaredError(values, back) / best(values, 2 ** bits));
       expect(loss, `${name}, ${bits} bits`).toBeLessThan(1);
       losses += loss;
@@ -257,10 +253,10 @@ function settle(values: Float32Array, levels: number, low: number, high: number)
 test("a dead channel comes back as exact zeros, and leaves its neighbours alone", () => {
   const values = Float32Array.of(0, 0, 0, -0, 1, -0.5, 0.25, -1);
   for (const format of EVERY) {
-    const matrix = quantizeMatrix(values, 2, 4, format, "layer");
-    expect(matrix.scale[0]).toBe(1);
+    const matrix = quantize(values, 2, 4, format, "layer");
+    expect(matrix.scales[0]).toBe(1);
     expect(Array.from(dequantizeMatrix(matrix).subarray(0, 4)).every((value) => value === 0)).toBe(true);
-    const alone = quantizeMatrix(values.subarray(4), 1, 4, format, "layer");
+    const alone = quantize(values.subarray(4), 1, 4, format, "layer");
     expect(Array.from(matrix.codes.subarray(4))).toEqual(Array.from(alone.codes));
   }
 });
@@ -268,7 +264,7 @@ test("a dead channel comes back as exact zeros, and leaves its neighbours alone"
 test("a constant channel comes back to f32 precision", () => {
   for (const constant of [0.3, -0.3, 1e-20, 65504])
     for (const format of EVERY) {
-      const back = dequantizeMatrix(quantizeMatrix(new Float32Array(96).fill(constant), 1, 96, format, "layer"));
+      const back = dequantizeMatrix(quantize(new Float32Array(96).fill(constant), 1, 96, format, "layer"));
       const worst = Math.max(...back.map((value) => Math.abs(value / constant - 1)));
       expect(worst, `${constant} ${JSON.stringify(format)}`).toBeLessThan(2e-7);
     }
@@ -278,11 +274,11 @@ test("ranges at the ends of f32 keep a scale that a GPU can multiply with", () =
   const smallest = 2 ** -149;
   const largest = 3.4028234663852886e38;
   for (const format of EVERY) {
-    const denormal = quantizeMatrix(Float32Array.of(smallest, -smallest, 0, 3 * smallest), 1, 4, format, "layer");
-    expect(denormal.scale[0], JSON.stringify(format)).toBeGreaterThanOrEqual(2 ** -126);
+    const denormal = quantize(Float32Array.of(smallest, -smallest, 0, 3 * smallest), 1, 4, format, "layer");
+    expect(denormal.scales[0], JSON.stringify(format)).toBeGreaterThanOrEqual(2 ** -126);
     expect(Math.max(...dequantizeMatrix(denormal).map(Math.abs))).toBeLessThan(2 ** -125);
-    const huge = quantizeMatrix(Float32Array.of(largest, -largest, 0, largest / 2), 1, 4, format, "layer");
-    expect(Number.isFinite(huge.scale[0]), JSON.stringify(format)).toBe(true);
+    const huge = quantize(Float32Array.of(largest, -largest, 0, largest / 2), 1, 4, format, "layer");
+    expect(Number.isFinite(huge.scales[0]), JSON.stringify(format)).toBe(true);
     expect(dequantizeMatrix(huge)[0]! / largest, JSON.stringify(format)).toBeGreaterThan(0.4);
   }
 });
@@ -297,7 +293,7 @@ test("weights that are not finite are named with their place", () => {
       const values = new Float32Array(300).fill(0.5);
       values[2 * 100 + 70] = bad;
       values[2 * 100 + 71] = bad;
-      expect(() => quantizeMatrix(values, 3, 100, format, "mid_block.attentions.0.proj_in")).toThrow(
+      expect(() => quantize(values, 3, 100, format, "mid_block.attentions.0.proj_in")).toThrow(
         expect.objectContaining({
           code: "invalid-model",
           message: expect.stringMatching(
@@ -306,9 +302,4 @@ test("weights that are not finite are named with their place", () => {
         }),
       );
     }
-});
-
-test("sizes that disagree are refused", () => {
-  expect(() => quantizeMatrix(new Float32Array(10), 2, 6, quant(4), "conv_in")).toThrow(/conv_in: got 10 weights/);
-  expect(() => quantizeMatrix(new Float32Array(20), 2, 10, quant(4), "conv_in", 9)).toThrow(/with 9 taps/);
 });

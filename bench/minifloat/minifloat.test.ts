@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { createGenerator } from "../diffusion/noise.ts";
-import golden from "./golden/minifloat.json" with { type: "json" };
+import { createGenerator } from "../../src/diffusion/noise.ts";
+import golden from "./minifloat.json" with { type: "json" };
 import { E2M1, E4M3, roundMatrix, roundToMinifloat, roundToRange } from "./minifloat.ts";
 
 const E2M1_VALUES = [0, 0.5, 1, 1.5, 2, 3, 4, 6];
