@@ -31,6 +31,7 @@ function nearest(format: MatrixFormat, scaleOf: ScaleOf): ReturnType<Rounding> {
   const { columns, segments, bits } = format;
   const [least, greatest] = codeRange(bits);
   return (floats, { codes, scales, zeroPoints }, firstRow) => {
+    const own = codes.subarray(firstRow * columns, firstRow * columns + floats.length);
     for (let row = 0; row < floats.length / columns; row++)
       for (let segment = 0; segment < segments.length; segment++) {
         const from = row * columns + segments[segment]!;
@@ -40,7 +41,7 @@ function nearest(format: MatrixFormat, scaleOf: ScaleOf): ReturnType<Rounding> {
         const range = scaleOf(min, max, floats, from, to);
         scales[(firstRow + row) * segments.length + segment] = range.scale;
         zeroPoints[(firstRow + row) * segments.length + segment] = range.zeroPoint;
-        assignCodes(floats, from, to, range, least, greatest, codes, firstRow * columns);
+        assignCodes(floats, from, to, range, least, greatest, own);
       }
   };
 }
@@ -58,7 +59,6 @@ function minMaxScale(min: number, max: number, { bits, symmetric }: MatrixFormat
   return { scale, zeroPoint: roundHalfEven(Math.fround(-low / scale)) + first };
 }
 
-/** Codes of floats[from .. to), `offset` further on in `codes`. */
 function assignCodes(
   floats: Float32Array,
   from: number,
@@ -67,14 +67,13 @@ function assignCodes(
   least: number,
   greatest: number,
   codes: Int8Array,
-  offset: number,
 ): void {
   // The reference rounds before it adds the zero point, which matters for halves: add its integer part afterwards.
   const whole = Math.round(zeroPoint);
   const rest = zeroPoint - whole;
   for (let i = from; i < to; i++) {
     const code = Math.fround(floats[i]! / scale) + rest + ROUNDER - ROUNDER + whole;
-    codes[offset + i] = code < least ? least : code > greatest ? greatest : code;
+    codes[i] = code < least ? least : code > greatest ? greatest : code;
   }
 }
 
