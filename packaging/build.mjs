@@ -78,7 +78,7 @@ const markImports = {
   },
 };
 
-/** Without comments and blanks; names stay, for stacks that can be read, unless `minify` says otherwise. */
+/** What is not minified keeps its lines and names: Node and browsers print them where an error is thrown. */
 async function bundle({ input, outDir = LIB, platform, plugins = [], one = false, minify = false, banner }) {
   const external = platform === "node" ? EXTERNAL : ["react"];
   await build({
@@ -103,7 +103,8 @@ async function bundle({ input, outDir = LIB, platform, plugins = [], one = false
           chunkFileNames: "chunk-[name].js",
           codeSplitting: !one,
           banner,
-          minify: { compress: minify, mangle: minify, codegen: true },
+          minify,
+          comments: { legal: false, annotation: true, jsdoc: false }, // licences are in THIRD-PARTY.md
         },
       },
     },

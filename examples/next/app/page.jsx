@@ -1,0 +1,5 @@
+import { Picture } from "./Picture.jsx";
+
+export default function Page() {
+  return <Picture />;
+}

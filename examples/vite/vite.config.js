@@ -1,0 +1,2 @@
+/** Relative addresses, so that the build may lie anywhere. */
+export default { base: "./" };
