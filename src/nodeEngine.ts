@@ -38,10 +38,12 @@ const NODE_OPTIONS: OptionTypes<NodeEngineOptions> = { ...SHARED_OPTIONS, adapte
  */
 export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
   checkOptions("createEngine", options, NODE_OPTIONS);
-  const { model, adapter, config, backend = "webgpu", signal, ...rest } = options;
+  const { model, adapter, config, backend = "webgpu", stallMs, signal, ...rest } = options;
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {
-    const files = isHttp(model) ? httpFiles(model) : await diskFiles(model);
+    const files = isHttp(model)
+      ? httpFiles(model, { ...(stallMs !== undefined && { stallMs }) })
+      : await diskFiles(model);
     const gpu = backend === "ort-wasm" ? undefined : await requestNodeGpu(adapter);
     return loadPipeline({
       ...rest,
