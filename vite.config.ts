@@ -28,7 +28,7 @@ export default defineConfig({
     projects: [
       { extends: true, test: { name: "unit", include: ["{src,bench}/**/*.test.ts"] } },
       { extends: true, test: { name: "e2e", include: ["e2e/**/*.spec.ts"] } },
-      { extends: true, test: { name: "examples", include: ["examples/*.spec.ts"] } },
+      { extends: true, test: { name: "examples", include: ["examples/*.spec.ts"], maxConcurrency: 2 } },
       { extends: true, test: { name: "bench", include: ["bench/**/*.bench.ts"] } },
     ],
   },

@@ -66,7 +66,8 @@ test("the bundlers' examples have one program", () => {
 });
 
 describe("the package, installed from its tarball, draws in", () => {
-  test.for(ROWS)("$title", { timeout: SLOW_MS }, async ({ example, versions, site, worker }, { skip }) => {
+  // Two at a time: one waits for npm while the other computes.
+  test.concurrent.for(ROWS)("$title", { timeout: SLOW_MS }, async ({ example, versions, site, worker }, { skip }) => {
     const found = await exampleConsumer(packed, example, versions);
     if ("missing" in found) return skip(found.missing);
     const served = site === "dev" ? await developed(found.folder) : await built(found.folder, site);

@@ -79,7 +79,7 @@ const markImports = {
 };
 
 /** What is not minified keeps its lines and names: Node and browsers print them where an error is thrown. */
-async function bundle({ input, outDir = LIB, platform, plugins = [], one = false, minify = false, banner }) {
+async function bundle({ input, outDir = LIB, platform, plugins = [], one = false, minify = false }) {
   const external = platform === "node" ? EXTERNAL : ["react"];
   await build({
     root: ROOT,
@@ -102,7 +102,6 @@ async function bundle({ input, outDir = LIB, platform, plugins = [], one = false
           entryFileNames: "[name].js",
           chunkFileNames: "chunk-[name].js",
           codeSplitting: !one,
-          banner,
           minify,
           comments: { legal: false, annotation: true, jsdoc: false }, // licences are in THIRD-PARTY.md
         },
@@ -125,8 +124,6 @@ const faces = [nameWorker, insertSource(worker), withoutOrt];
 await bundle({
   input: { index: source("index.ts"), element: source("element.ts"), react: source("react.ts") },
   plugins: faces,
-  // Next's directive for modules that use state.
-  banner: ({ name }) => (name === "react" ? '"use client";' : ""),
 });
 await bundle({
   input: { "mixdq-web": source("single.ts") },

@@ -137,7 +137,7 @@ export async function startVite(folder: string): Promise<{ url: string; close():
   const vite = path.join(folder, "node_modules/vite/bin/vite.js");
   const child = spawn(process.execPath, [vite, "--host", "127.0.0.1", "--port", "5400"], {
     cwd: folder,
-    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },
+    env: { ...process.env, NODE_ENV: "development", NO_COLOR: "1", FORCE_COLOR: "0" },
   });
   let said = "";
   const url = await new Promise<string>((resolve, reject) => {
