@@ -33,7 +33,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
   });
 
   describe.each(FORMS.filter(({ on }) => on === adapter))(
-    "$kernels.gemm kernels, sizes by $kernels.sizes, packed dot product $packedDot",
+    "$kernels.float kernels, sizes by $kernels.sizes, packed dot product $packedDot",
     ({ kernels, packedDot, cases }) => {
       let context: GpuContext;
       beforeAll(async () => {

@@ -40,7 +40,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
 
   const forms = FORMS.filter(({ on }) => on === adapter);
   describe.each(forms)(
-    "$kernels.gemm kernels, sizes by $kernels.sizes, $dtype with $stream between blocks, shader-f16 $shaderF16",
+    "$kernels.float kernels, sizes by $kernels.sizes, $dtype with $stream between blocks, shader-f16 $shaderF16",
     ({ kernels, dtype, stream, shaderF16 }) => {
       let context: GpuContext;
       beforeAll(async () => {
