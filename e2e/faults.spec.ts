@@ -145,12 +145,14 @@ describe("the worker", { timeout: NEVER_MS }, () => {
 
   /** Computes for ever, as a driver that hangs does: nothing but its end ends that. */
   const hang = async (tab: Tab): Promise<void> => {
-    // A synchronous request says that it has begun, and lets no other message in between.
-    const loop = `const request = new XMLHttpRequest(); request.open("GET", "${url}hanging", false); request.send(); for (;;);`;
-    tab
-      .worker()
-      .evaluate(loop)
-      .catch(() => {}); // when it is ended
+    // A synchronous request says that it has begun, and lets no other message in between. In a task of the worker's own:
+    // Chromium does not end a script that its developer tools have started.
+    await tab.worker().evaluate(`void setTimeout(() => {
+      const request = new XMLHttpRequest();
+      request.open("GET", "${url}hanging", false);
+      request.send();
+      for (;;);
+    })`);
     await expect.poll(() => server.requests.includes("hanging"), { timeout: NEVER_MS }).toBe(true);
   };
 

@@ -41,6 +41,8 @@ const SMALL = writeSafetensors(
   { format: "pt" },
 );
 
+/** What is no weight in these: a reader of weights steps over it, as it does over a text encoder's `position_ids`. */
+export const INTEGERS: readonly string[] = ["ids", "timestep"];
 export const safetensorsSeeds = [
   only("x.safetensors", SMALL),
   only("x.safetensors", new Uint8Array(readFileSync(path.join(GOLDEN, "unet-sd15/io.safetensors")))),

@@ -35,6 +35,7 @@ import {
   bitWidths,
   configs,
   INDEX,
+  INTEGERS,
   listedSeed,
   modelSeeds,
   packSeed,
@@ -74,7 +75,8 @@ const WEIGHTS: readonly Target[] = [
     weight: 5,
     seeds: safetensorsSeeds,
     run: async (files, chance) => {
-      const wanted = chance.oneIn(2) ? () => true : (name: string) => name.endsWith("weight");
+      const isFloat = (name: string): boolean => !INTEGERS.includes(name);
+      const wanted = chance.oneIn(2) ? isFloat : (name: string) => isFloat(name) && name.endsWith("weight");
       const stream = await folderOf(files, chance.of([7, 100, 2 ** 20]), chance.oneIn(2)).open("x.safetensors");
       await drain(streamTensors(stream!, "x.safetensors", { wanted }));
     },

@@ -1,6 +1,7 @@
 /** Networks on onnxruntime-web, which is loaded only when one is. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { isSoftware } from "../base/adapter.ts";
+import { importing } from "../base/offline.ts";
 import { requestAdapter } from "../gpu/device.ts";
 import type { OrtRunner } from "../ort/session.ts";
 import type { Backend } from "../base/types.ts";
@@ -27,7 +28,7 @@ export class OrtRuntime implements Runtime {
     folder: string | undefined,
   ): Promise<OrtRuntime> {
     // Now, so that where it is missing no weights are fetched first.
-    const { loadOrt } = await import("../ort/session.ts");
+    const { loadOrt } = await importSession();
     await loadOrt(backend === "ort-webgpu" ? "webgpu" : "wasm", ORT_WARNINGS, folder);
     if (backend === "ort-wasm") return new OrtRuntime(backend, "onnxruntime-web, WebAssembly", [], undefined, folder);
     // Only to look at: onnxruntime-web makes its device itself, with the same preference.
@@ -119,7 +120,7 @@ class OrtNetwork implements Network {
   }
 
   async #open({ key, build }: KeyedGraph): Promise<OrtRunner> {
-    const { createOrtRunner } = await import("../ort/session.ts");
+    const { createOrtRunner } = await importSession();
     const { provider, float, fusedAttention, folder } = this.#options;
     const runner = await createOrtRunner(build(), (name) => this.#weight(name), {
       provider,
@@ -145,3 +146,6 @@ class OrtNetwork implements Network {
     for (const runner of this.#runners.values()) await runner.release();
   }
 }
+
+const importSession = (): Promise<typeof import("../ort/session.ts")> =>
+  importing(import("../ort/session.ts"), "The part of the engine that speaks to ONNX Runtime");

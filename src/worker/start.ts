@@ -5,10 +5,11 @@
  * In these cases the built package starts the same script from the copy of its text that it carries (source.ts).
  */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
-import { isOffline } from "../base/offline.ts";
+import { importing, isOffline } from "../base/offline.ts";
 import { STARTED } from "./protocol.ts";
 
 const OPTIONS = { type: "module", name: "mixdq-engine" } as const;
+const SCRIPT = "The engine's worker script";
 
 /**
  * A worker that has said that it runs. `address`: the absolute URL of its script instead of the one that bundlers find; then
@@ -30,7 +31,7 @@ export async function startWorker(address: string | undefined, signal: AbortSign
 
 /** undefined where the package has not been built, or a worker from a text is not allowed. */
 async function startedFromText(signal: AbortSignal | undefined): Promise<Worker | undefined> {
-  const { WORKER_SOURCE } = await import("./source.ts");
+  const { WORKER_SOURCE } = await importing(import("./source.ts"), SCRIPT);
   if (WORKER_SOURCE === undefined) return undefined;
   const url = URL.createObjectURL(new Blob([WORKER_SOURCE], { type: "text/javascript" }));
   return started(() => new Worker(url, OPTIONS), signal).finally(() => URL.revokeObjectURL(url));
@@ -73,12 +74,12 @@ function notStarted(address: string | undefined): MixdqError {
   if (isOffline())
     return new MixdqError(
       "network",
-      "The engine's worker script could not be fetched: this device is offline. Connect it and try again.",
+      `${SCRIPT} could not be fetched: this device is offline. Connect it and try again.`,
     );
   const where = address === undefined ? "" : ` ${address}`;
   return new MixdqError(
     "unsupported",
-    `The engine's worker script${where} could not be started. Check the connection, that it is served from the page's own origin and that ` +
+    `${SCRIPT}${where} could not be started. Check the connection, that it is served from the page's own origin and that ` +
       "a Content-Security-Policy, if any, allows worker-src 'self'; workerUrl names a copy of the package's " +
       "lib/worker.js, worker: false runs without one.",
   );
