@@ -57,7 +57,7 @@ test.each(BLOCKS)("$name", { timeout: 900_000 }, async ({ name, body }) => {
   const layers = quantizableLayers(graph);
   const rounded = new Map(data.weights);
   for (const { path, weight } of layers) {
-    const rows = weight.shape[0]!;
+    const rows = weight.shape[0];
     const format = {
       path,
       rows,
@@ -77,10 +77,10 @@ test.each(BLOCKS)("$name", { timeout: 900_000 }, async ({ name, body }) => {
   const ranges = new Map<number, [number, number]>();
   const note = (id: number, values: ArrayLike<number>): void => {
     let [min, max] = ranges.get(id) ?? [0, 0];
-    for (let i = 0; i < values.length; i++) [min, max] = [Math.min(min, values[i]!), Math.max(max, values[i]!)];
+    for (let i = 0; i < values.length; i++) [min, max] = [Math.min(min, values[i]), Math.max(max, values[i])];
     ranges.set(id, [min, max]);
   };
-  for (const [input, tensor] of Object.entries(graph.inputs)) note(tensor.id, data.inputs[input]!);
+  for (const [input, tensor] of Object.entries(graph.inputs)) note(tensor.id, data.inputs[input]);
   const float = await new Executor(context, plan, store).run(data.inputs, {
     onTensor: (_, tensor, values) => note(tensor.id, values),
   });
@@ -103,8 +103,8 @@ test.each(BLOCKS)("$name", { timeout: 900_000 }, async ({ name, body }) => {
   const integers = await runOnDevice(context, quantizeGraph(graph, config), data, "f32");
 
   let [error, energy] = [0, 0];
-  float["y"]!.forEach((value, i) => {
-    error += (integers["y"]![i]! - value) ** 2;
+  float["y"].forEach((value, i) => {
+    error += (integers["y"][i] - value) ** 2;
     energy += value ** 2;
   });
   const relative = Math.sqrt(error / energy);

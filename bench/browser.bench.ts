@@ -44,7 +44,7 @@ test(
         );
       const pictures = [];
       for (const backend of BACKENDS) pictures.push((await make(backend)).pixels);
-      const agreement = psnr(pictures[0]!, pictures[1]!);
+      const agreement = psnr(pictures[0], pictures[1]);
       expect(agreement, "both must make the same picture before either is timed").toBeGreaterThan(45);
 
       const times = { webgpu: [] as number[], "ort-webgpu": [] as number[] };
@@ -81,7 +81,7 @@ test(
 );
 
 function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
 function range(values: readonly number[]): string {
@@ -89,6 +89,6 @@ function range(values: readonly number[]): string {
 }
 
 function psnr(a: readonly number[], b: readonly number[]): number {
-  const error = a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0) / a.length;
+  const error = a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0) / a.length;
   return 10 * Math.log10(255 ** 2 / error);
 }

@@ -76,7 +76,7 @@ test("the tables", { timeout: 12 * 3600_000 }, async () => {
     measured.set(row.id, result);
     const bytes = result.weightBytes === undefined ? simulatedBytes(row, weights) : result.weightBytes - others;
     lines[row.id] = figures.lineOf(row.name, bitsOf(row), bytes / 1e6, result);
-    console.log(`${row.id}: SSIM ${lines[row.id]!.ssim.value.toFixed(4)}, ${lines[row.id]!.psnr.value.toFixed(2)} dB`);
+    console.log(`${row.id}: SSIM ${lines[row.id].ssim.value.toFixed(4)}, ${lines[row.id].psnr.value.toFixed(2)} dB`);
   }
   const compared = TABLES.at(-1)!.rows.filter((id) => id !== against(id));
   const differences = Object.fromEntries(
@@ -91,7 +91,7 @@ test("the tables", { timeout: 12 * 3600_000 }, async () => {
   writeFileSync(path.join(DATA, "README.md"), describe(report));
 
   // What the method promises, or the tables would have to say why not.
-  for (const id of ["uniform-w4a8", "naive-sorting-w4a8"]) expect(differences[id]!.ssim.low, id).toBeGreaterThan(0);
+  for (const id of ["uniform-w4a8", "naive-sorting-w4a8"]) expect(differences[id].ssim.low, id).toBeGreaterThan(0);
 });
 
 async function calibrated(file: string, flags: readonly string[]): Promise<Calibration> {
@@ -149,9 +149,9 @@ function pictureNumbers({ closeness, alignment }: Measured): Report["pictures"][
 }
 
 function describe({ model, prompts, adapter, lines, differences }: Report): string {
-  const named = ({ names = {} }: Table, id: string): string => names[id] ?? lines[id]!.name;
+  const named = ({ names = {} }: Table, id: string): string => names[id] ?? lines[id].name;
   const tables = TABLES.map((table) => {
-    const rows = table.rows.map((id) => ({ ...lines[id]!, name: named(table, id) }));
+    const rows = table.rows.map((id) => ({ ...lines[id], name: named(table, id) }));
     return `## ${table.title}\n\n${linesTable(rows)}\n`;
   });
   const compared = Object.entries(differences).map(([id, difference]) => ({

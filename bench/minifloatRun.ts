@@ -102,7 +102,7 @@ export async function loadSimulated(folder: string, simulation: Simulation): Pro
 
 /** The UNet with rounded weights, whose runs round the layers' inputs too. */
 async function loadRounded(runtime: Runtime, options: LoadOptions, simulation: Simulation): Promise<Network> {
-  const layers = quantizableLayers(options.graphs[0]!.build());
+  const layers = quantizableLayers(options.graphs[0].build());
   checkCalibration(layers, simulation.calibration);
   const rounded = new Set<string>();
   const weights = withRoundedLayers(options.weights as ComponentWeights, layers, simulation, rounded);
@@ -142,7 +142,7 @@ function withRoundedLayers(
         if (weight) {
           const path = paths.get(weight)!;
           const taps = shape.slice(2).reduce((product, size) => product * size, 1);
-          if (format) values = roundMatrix(values, shape[0]!, format, path, group && group * taps);
+          if (format) values = roundMatrix(values, shape[0], format, path, group && group * taps);
           rounded.add(path);
         }
         yield { name, dtype: "F32", shape, bytes: new Uint8Array(values.slice().buffer) };

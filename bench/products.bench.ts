@@ -60,7 +60,7 @@ test(`products in every format on ${ADAPTER}`, { timeout: 1_800_000 }, async () 
       const graph = layer ? quantizeGraph(g.finish(), configOf(layer)) : g.finish();
       const data = makeData(graph, 3, weightType);
       const executor = await prepare(context, graph, data, weightType);
-      const { error, text } = worstError((await executor.run(data.inputs))["y"]!, runTwin(graph, data)["y"]!);
+      const { error, text } = worstError((await executor.run(data.inputs))["y"], runTwin(graph, data)["y"]);
       expect(error, `${name} ${format}: ${text}`).toBeLessThan(TOLERANCE);
       rows.push({ format, executor, data, times: [] as number[], work: 0 });
     }
@@ -110,5 +110,5 @@ async function prepare(
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)]!;
+  return sorted[Math.floor(sorted.length / 2)];
 }

@@ -61,7 +61,7 @@ test("a synthetic BOS outlier", TIMEOUT, async () => {
       rows.push(row(String(amplitude), name, closeness(float, await draw(model, drawn, config && { config }))));
   }
   print(`fp16 without the outlier is the reference; ${PROMPTS} prompts, ${CALIBRATION} others calibrate`, rows);
-  const psnrOf = (from: number): number => Number(rows.at(from)![4]!.split(" ")[0]);
+  const psnrOf = (from: number): number => Number(rows.at(from)![4].split(" ")[0]);
   expect(psnrOf(-3)).toBeGreaterThan(45);
   expect(psnrOf(-1)).toBeGreaterThan(psnrOf(-2));
 });
@@ -89,7 +89,7 @@ test("the model as it is", TIMEOUT, async () => {
   const found = async (pictures: readonly RawImage[]): Promise<number[]> => {
     const shares: number[] = [];
     for (const [i, picture] of pictures.entries())
-      shares.push(shareFound(stated[i]!.attributes!, (await read(picture)).attributes));
+      shares.push(shareFound(stated[i].attributes!, (await read(picture)).attributes));
     return shares;
   };
   const float = await draw(MODEL, drawn);
@@ -105,7 +105,7 @@ test("the model as it is", TIMEOUT, async () => {
       rows.push([
         ...row(precision, name, closeness(float, pictures)),
         interval(bootstrapMean(shares), 3),
-        interval(bootstrapMean(shares.map((share, i) => share - floatFound[i]!)), 3),
+        interval(bootstrapMean(shares.map((share, i) => share - floatFound[i])), 3),
         config.averageWeightBits!.toFixed(2),
       ]);
       console.log(rows.at(-1)!.join(", "));
@@ -124,7 +124,7 @@ function interval({ value, low, high }: Estimate, digits: number): string {
 /** As a table of Markdown. */
 function print(title: string, [head, ...rows]: readonly (readonly string[])[]): void {
   const lines = [head!, head!.map(() => "---"), ...rows];
-  const widths = head!.map((_, column) => Math.max(...lines.map((cells) => cells[column]!.length)));
-  const text = lines.map((cells) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`);
+  const widths = head!.map((_, column) => Math.max(...lines.map((cells) => cells[column].length)));
+  const text = lines.map((cells) => `| ${cells.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`);
   console.log([`${path.basename(MODEL)}: ${title}`, ...text].join("\n"));
 }

@@ -60,9 +60,9 @@ describe("with a synthetic BOS outlier", () => {
 
   test.each(HELD_OUT.slice(0, 2))("changes one value of the text state: %s", async (prompt) => {
     const [before, after] = [await textState(plain, prompt), await textState(outlier, prompt)];
-    expect(after[channel]! - before[channel]!).toBeGreaterThan(0.99 * AMPLITUDE);
-    after[channel] = before[channel]!;
-    const worst = after.reduce((most, value, i) => Math.max(most, Math.abs(value - before[i]!)), 0);
+    expect(after[channel] - before[channel]).toBeGreaterThan(0.99 * AMPLITUDE);
+    after[channel] = before[channel];
+    const worst = after.reduce((most, value, i) => Math.max(most, Math.abs(value - before[i])), 0);
     expect(worst).toBeLessThan(1e-4);
   });
 
@@ -92,7 +92,7 @@ describe("with a synthetic BOS outlier", () => {
   test("refuses the cache where the text begins with something else", async () => {
     const files = await diskFiles(await withZeroedNegative());
     const pipeline = await loadPipeline({ files, config: aware, gpu: await requestNodeGpu("auto") });
-    const guided = { prompt: HELD_OUT[0]!, seed: 1, width: 64, height: 64, guidanceScale: 2 };
+    const guided = { prompt: HELD_OUT[0], seed: 1, width: 64, height: 64, guidanceScale: 2 };
     try {
       expectError(await refusal(pipeline.generate(guided)), "invalid-input", "text 0: its first token differs from");
       // An empty negative prompt is one, and begins as every other.

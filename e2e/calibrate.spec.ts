@@ -107,11 +107,11 @@ async function byTwins(bos: boolean): Promise<Map<string, Expected>> {
     const size = [height * model.vae.scale, width * model.vae.scale];
     const inputs: Record<string, Float32Array> = {
       sample: toChannelsLast(scheduler.scaleModelInput(start, 0), { channels: unet.inChannels, height, width }),
-      time_proj: projectTime(unet, [scheduler.timesteps[0]!]),
+      time_proj: projectTime(unet, [scheduler.timesteps[0]]),
       encoder_hidden_states: tensor("ehs"),
       add_embeds: addedEmbeddings(unet, tensor("pooled"), [...size, 0, 0, ...size]),
     };
-    const values = new Map(Object.entries(graph.inputs).map(([name, { id }]) => [id, inputs[name]!]));
+    const values = new Map(Object.entries(graph.inputs).map(([name, { id }]) => [id, inputs[name]]));
     const twin = {
       tensor: ({ id }: { id: number }) => values.get(id)!,
       weight: (w: { name: string }) => weights.get(w.name)!,
@@ -217,7 +217,7 @@ describe("calibrate", () => {
     test("is not gone on with for another model of the same name", async () => {
       const model = new BrokenModel("sdxl-euler-cfg");
       const bytes = model.read(UNET);
-      bytes[bytes.length - 2]! ^= 1;
+      bytes[bytes.length - 2] ^= 1;
       model.write(UNET, bytes);
       const error = await refusal(calibrate([...flags(place()).slice(1), "--model", model.folder]));
       expectError(error, "invalid-input", "had modelSha256", "Delete it to start anew");
@@ -270,7 +270,7 @@ describe("preset", () => {
     const { config, lines } = await made();
     expect(lines[0]).toContain(`w4a8, ${config.layers.size} of ${config.layers.size + lines.length - 1} layers`);
     expect(lines.length).toBeGreaterThanOrEqual(3);
-    for (const line of lines.slice(1)) expect(config.layers.has(/float: (\S+),/.exec(line)![1]!)).toBe(false);
+    for (const line of lines.slice(1)) expect(config.layers.has(/float: (\S+),/.exec(line)![1])).toBe(false);
     expect(config).toMatchObject({ bos: true, weights: { symmetric: false, range: "mse", group: null } });
   });
 

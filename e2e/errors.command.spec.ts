@@ -317,7 +317,7 @@ describe("inspect", () => {
   const linesOf = async (target: string): Promise<string[]> => (await printed(() => inspect([target]))).split("\n");
 
   test("prints a model's parts in columns", async () => {
-    const lines = await linesOf(MODEL[1]!);
+    const lines = await linesOf(MODEL[1]);
     const names = ["model", "pipeline", "scheduler", "picture", "text_encoder", "unet", "vae"];
     expect(lines.map((line) => line.split(" ")[0])).toEqual(names);
     expect(lines.find((line) => line.startsWith("unet"))).toMatch(
@@ -326,7 +326,7 @@ describe("inspect", () => {
   });
 
   test("prints a file's tensors in columns", async () => {
-    const lines = await linesOf(path.join(MODEL[1]!, UNET));
+    const lines = await linesOf(path.join(MODEL[1], UNET));
     expect(lines).toContainEqual(expect.stringMatching(/^conv_in\.weight +F16 +\[16, 4, 3, 3\]$/));
     expect(lines.at(-1)).toMatch(/^208 tensors +304,928 bytes$/);
   });
@@ -413,7 +413,7 @@ describe("an adapter is refused", () => {
 
   test("for a picture whose activations do not fit into one of its bindings, with both numbers", async () => {
     const vae = readVaeConfig(
-      new Config("vae/config.json", JSON.parse(readFileSync(path.join(MODEL[1]!, "vae/config.json"), "utf8"))),
+      new Config("vae/config.json", JSON.parse(readFileSync(path.join(MODEL[1], "vae/config.json"), "utf8"))),
     );
     const graph = buildVaeDecoder(vae, { batch: 1, height: 512, width: 512 }, "f32");
     const caps = { shaderF16: false, packedDot: true, maxWorkgroupsPerDimension: 65_535, ...SIMPLE };

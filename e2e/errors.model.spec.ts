@@ -195,7 +195,7 @@ describe("a config that contradicts the rest is refused, with both numbers:", ()
       damage: (m) =>
         m.header(UNET, (header) => {
           const layer = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
-          header[`${layer}.base_layer.weight`] = header[`${layer}.weight`]!;
+          header[`${layer}.base_layer.weight`] = header[`${layer}.weight`];
           delete header[`${layer}.weight`];
         }),
       says: [
@@ -208,7 +208,7 @@ describe("a config that contradicts the rest is refused, with both numbers:", ()
       what: "a layer under a LoRA that no graph reads",
       damage: (m) =>
         m.header(UNET, (header) => {
-          header["conv_in.base_layer.weight"] = header["conv_in.weight"]!;
+          header["conv_in.base_layer.weight"] = header["conv_in.weight"];
           delete header["conv_in.weight"];
         }),
       says: ["unet: got conv_in.base_layer.weight, which is of a LoRA", "pipe.fuse_lora()"],

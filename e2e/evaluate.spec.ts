@@ -64,7 +64,7 @@ function shuffledModel(): string {
     const values = new Uint16Array(bytes.slice().buffer);
     for (let i = values.length - 1; i > 0; i--) {
       const j = Math.floor(random() * (i + 1));
-      [values[i], values[j]] = [values[j]!, values[i]!];
+      [values[i], values[j]] = [values[j], values[i]];
     }
     tensors[name] = { dtype, shape, data: values };
   }
@@ -77,7 +77,7 @@ function wrongPrompts(): string {
   const file = path.join(emptyFolder(), "wrong.jsonl");
   const lines = readFileSync(path.join(JUDGE, "prompts.jsonl"), "utf8").split("\n").slice(0, PROMPTS);
   const prompts = lines.map((line) => JSON.parse(line) as { prompt: string; attributes: Record<string, string> });
-  const wrong = prompts.map(({ prompt }, i) => ({ prompt, attributes: prompts[(i + 2) % PROMPTS]!.attributes }));
+  const wrong = prompts.map(({ prompt }, i) => ({ prompt, attributes: prompts[(i + 2) % PROMPTS].attributes }));
   writeFileSync(file, wrong.map((line) => JSON.stringify(line)).join("\n"));
   return file;
 }

@@ -140,14 +140,14 @@ function relativeL2(got: Float32Array, expected: Float32Array): number {
   expect(got.length).toBe(expected.length);
   let [error, norm] = [0, 0];
   for (let i = 0; i < got.length; i++) {
-    error += (got[i]! - expected[i]!) ** 2;
-    norm += expected[i]! ** 2;
+    error += (got[i] - expected[i]) ** 2;
+    norm += expected[i] ** 2;
   }
   return Math.sqrt(error / norm);
 }
 
 function psnr(got: Float32Array, expected: Float32Array): number {
   expect(got.length).toBe(expected.length);
-  const error = got.reduce((sum, value, i) => sum + (value - expected[i]!) ** 2, 0) / got.length;
+  const error = got.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0) / got.length;
   return 10 * Math.log10(4 / error);
 }

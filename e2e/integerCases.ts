@@ -136,7 +136,7 @@ function exact(
     ),
     fill: ({ inputs, weights }) => ({
       inputs: {
-        x: inputs["x"]!.map(() => (code === "low" ? 0 : code === "high" ? 255 : Math.floor(next() * 256)) - zeroPoint),
+        x: inputs["x"].map(() => (code === "low" ? 0 : code === "high" ? 255 : Math.floor(next() * 256)) - zeroPoint),
       } as GraphData["inputs"],
       // The first two weights of a row span the whole range, so that its scale is one.
       weights: new Map(

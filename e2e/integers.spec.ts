@@ -49,13 +49,13 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
         const { y } = await runOnDevice(context, graph, data, "f32");
         const short = shortGrids(context, graph, "f32");
         if (short) expect((await runOnDevice(context, graph, data, "f32", short))["y"]).toEqual(y);
-        return { got: y!, expected: runTwin(graph, data)["y"]! };
+        return { got: y!, expected: runTwin(graph, data)["y"] };
       };
 
       test.each(cases)("$name equals its twin, and itself with its grids folded", async (item) => {
         const { got, expected } = await run(item);
         if (item.isExact) {
-          const wrong = got.findIndex((value, i) => value !== Math.fround(expected[i]!));
+          const wrong = got.findIndex((value, i) => value !== Math.fround(expected[i]));
           expect(wrong, `at ${wrong}: got ${got[wrong]}, expected ${expected[wrong]}`).toBe(-1);
           return;
         }
@@ -65,7 +65,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
 
       test.each(WRITERS)("$name as its twin", async (item) => {
         const { got, expected } = await run(item);
-        const wrong = got.findIndex((code, i) => Math.abs(code - expected[i]!) > 1);
+        const wrong = got.findIndex((code, i) => Math.abs(code - expected[i]) > 1);
         expect(wrong, `at ${wrong}: got ${got[wrong]}, expected ${expected[wrong]}`).toBe(-1);
         // Only a value on the very edge between two codes may round the other way.
         const off = got.filter((code, i) => code !== expected[i]).length;

@@ -131,7 +131,7 @@ describe("a file from another site", () => {
       else response.write(part, () => setTimeout(() => response.socket?.destroy(), 50));
     });
     const page = await (await browser.newContext()).newPage();
-    await page.goto(dev.resolvedUrls!.local[0]!);
+    await page.goto(dev.resolvedUrls!.local[0]);
     // As text: the test runner would turn the import() into one of its own.
     const got = await page.evaluate<number[]>(`(async () => {
       const { httpFiles } = await import("/src/weights/http.ts");

@@ -57,7 +57,7 @@ export async function findOutlierSite(source: string, prompts: readonly string[]
   const { weight } = encoder;
   const channels = encoder.fc1.x.shape[3];
   const column = (values: Float32Array, width: number, at: number): Float32Array =>
-    Float32Array.from({ length: values.length / width }, (_, i) => values[i * width + at]!);
+    Float32Array.from({ length: values.length / width }, (_, i) => values[i * width + at]);
 
   const inner = encoder.fc1.y.shape[3];
   const fc2 = weight(encoder.names.fc2Weight);
@@ -67,7 +67,7 @@ export async function findOutlierSite(source: string, prompts: readonly string[]
   );
   // Of the UNet's context the first encoder's channels come first.
   const keysAndValues = [...parseSafetensors(readFileSync(path.join(source, UNET)))].filter(([name]) => isText(name));
-  const read = keysAndValues.map(([name, tensor]) => ({ width: tensor.shape[1]!, values: readFloats(tensor, name) }));
+  const read = keysAndValues.map(([name, tensor]) => ({ width: tensor.shape[1], values: readFloats(tensor, name) }));
   const channel = leastBy(
     channels,
     (c) =>
@@ -78,26 +78,26 @@ export async function findOutlierSite(source: string, prompts: readonly string[]
   // A layer norm puts every token on one sphere, |n|^2 = C, where the first token is one point n0, the same in every
   // prompt: n . n0 is C there and less everywhere else. The detector is the plane half-way to the next token.
   const [gamma, beta] = [weight(encoder.names.gamma), weight(encoder.names.beta)];
-  const pole = states[0]!.normed.slice(0, channels).map((x, c) => (x - beta[c]!) / gamma[c]!);
-  const plane = pole.map((n, c) => n / gamma[c]!);
+  const pole = states[0].normed.slice(0, channels).map((x, c) => (x - beta[c]) / gamma[c]);
+  const plane = pole.map((n, c) => n / gamma[c]);
   const along = (normed: Float32Array, token: number): number =>
-    plane.reduce((product, w, c) => product + w * normed[token * channels + c]!, 0);
+    plane.reduce((product, w, c) => product + w * normed[token * channels + c], 0);
   const positions = states.flatMap(({ normed }) =>
     Array.from({ length: normed.length / channels }, (_, token) => ({ normed, token })),
   );
   const nearest = Math.max(...positions.filter(({ token }) => token > 0).map((at) => along(at.normed, at.token)));
-  const top = along(states[0]!.normed, 0);
+  const top = along(states[0].normed, 0);
   const gain = (2 * DETECTED) / (top - nearest);
   const row = stored(plane.map((w) => gain * w));
-  const bias = stored(Float32Array.of((-gain * (top + nearest)) / 2))[0]!;
+  const bias = stored(Float32Array.of((-gain * (top + nearest)) / 2))[0];
   const gives = ({ normed, token }: (typeof positions)[number]): number =>
-    row.reduce((product, w, c) => product + w * normed[token * channels + c]!, bias);
+    row.reduce((product, w, c) => product + w * normed[token * channels + c], bias);
   return {
     channel,
     neuron,
     row,
     bias,
-    first: gives(positions[0]!),
+    first: gives(positions[0]),
     others: Math.max(...positions.filter(({ token }) => token > 0).map(gives)),
   };
 }
@@ -181,7 +181,7 @@ export async function draw(
 
 /** How close pictures are to those of another run of the same prompts, on average. */
 export function closeness(reference: readonly Picture[], pictures: readonly Picture[]): ComparedFigures {
-  return comparedFigures(pictures.map((picture, i) => closenessOf(reference[i]!, picture)));
+  return comparedFigures(pictures.map((picture, i) => closenessOf(reference[i], picture)));
 }
 
 const isText = (name: string): boolean => /\.attn2\.to_[kv]\.weight$/.test(name);
@@ -189,7 +189,7 @@ const isText = (name: string): boolean => /\.attn2\.to_[kv]\.weight$/.test(name)
 /** The first encoder as a function, with the parts of the last layer that the UNet reads. */
 async function firstEncoder(folder: string) {
   const model = await readModel(await diskFiles(folder));
-  const { config, tokenizer } = model.textEncoders[0]!;
+  const { config, tokenizer } = model.textEncoders[0];
   const whole = buildTextEncoder(config, { batch: 1, state: penultimate(model), projects: false }, "f32");
   const layer = `text_model.encoder.layers.${config.integer("num_hidden_layers") - 2}`;
   const fc1 = whole.ops.find((op): op is LinearOp => op.kind === "linear" && op.path === `${layer}.mlp.fc1`)!;

@@ -87,7 +87,7 @@ const everywhere =
 
 /** 8, 4, 3 and 2 bits, some weight-only, some left in 16 bits. */
 const mixed: Chosen = (_, i) =>
-  i % 6 === 5 ? undefined : { weightBits: ([8, 4, 3, 2, 4] as const)[i % 6]!, actBits: i % 6 === 4 ? 16 : 8 };
+  i % 6 === 5 ? undefined : { weightBits: ([8, 4, 3, 2, 4] as const)[i % 6], actBits: i % 6 === 4 ? 16 : 8 };
 
 const SPLIT_OFF: Chosen = (path, i) => (path.includes("attn2") ? { weightBits: i % 2 ? 4 : 8, actBits: 8 } : undefined);
 
@@ -348,7 +348,7 @@ describe("mixdq quantize", () => {
     const copy = await packed(folder, config);
     const shard = path.join(copy, "shard-00002.bin");
     const bytes = readFileSync(shard);
-    bytes[bytes.length >> 1]! ^= 1;
+    bytes[bytes.length >> 1] ^= 1;
     writeFileSync(shard, bytes);
     expectError(await refusal(printed(() => inspect([copy]))), "integrity", "shard-00002.bin", "SHA-256");
   });
@@ -394,7 +394,7 @@ describe("loading refuses", () => {
   const codes = (manifest: any): any => unetTensors(manifest).find(({ format }) => format === "U4");
 
   test.each<[string, (files: Files) => void, string]>([
-    ["a flipped bit", (files) => (files.get("shard-00003.bin")![77]! ^= 4), "shard-00003.bin: got SHA-256"],
+    ["a flipped bit", (files) => (files.get("shard-00003.bin")![77] ^= 4), "shard-00003.bin: got SHA-256"],
     ["a truncated shard", (files) => files.set("shard-00002.bin", files.get("shard-00002.bin")!.slice(0, -1)), "bytes"],
     [
       "a shard with more",
@@ -406,7 +406,7 @@ describe("loading refuses", () => {
       (files) => files.set("unet/config.json", longer(files.get("unet/config.json")!)),
       "unet/config.json",
     ],
-    ["a changed mixdq.json", (files) => (files.get("mixdq.json")![40]! ^= 1), "mixdq.json: got SHA-256"],
+    ["a changed mixdq.json", (files) => (files.get("mixdq.json")![40] ^= 1), "mixdq.json: got SHA-256"],
   ])("%s", async (_, damage, says) => {
     const copies = (files: Files): void => {
       for (const [name, bytes] of files) files.set(name, bytes.slice());
@@ -419,7 +419,7 @@ describe("loading refuses", () => {
     const last = good.manifest.shards.at(-1)!.file;
     const files = changed((files) => {
       const bytes = files.get(last)!.slice();
-      bytes[0]! ^= 1;
+      bytes[0] ^= 1;
       files.set(last, bytes);
     });
     expectError(await failure(files, {}, 3), "integrity", last);
@@ -428,9 +428,9 @@ describe("loading refuses", () => {
   test("two shards that were swapped", async () => {
     const { shards } = good.manifest;
     const [a, b] = [...shards.keys()].flatMap((i) =>
-      [...shards.keys()].filter((j) => j > i && shards[i]!.bytes === shards[j]!.bytes).map((j) => [i, j] as const),
+      [...shards.keys()].filter((j) => j > i && shards[i].bytes === shards[j].bytes).map((j) => [i, j] as const),
     )[0] ?? [2, 3];
-    const [first, second] = [shards[a]!.file, shards[b]!.file];
+    const [first, second] = [shards[a].file, shards[b].file];
     const files = changed((files) => {
       files.set(first, good.files.get(second)!);
       files.set(second, good.files.get(first)!);

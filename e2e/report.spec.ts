@@ -244,7 +244,7 @@ test("with the choice by pictures: its chart, its table and the measured figures
       .locator("tbody td:first-child")
       .evaluateAll((all) => all.map((cell) => getComputedStyle(cell).fontWeight));
     expect(weights.map((weight) => Number(weight) > 500)).toEqual(weights.map((_, i) => i === 0));
-    const ssim = choice.trials[0]!.scores.ssim.value.toFixed(4);
+    const ssim = choice.trials[0].scores.ssim.value.toFixed(4);
     expect(await page.locator(".tiles b").allTextContents()).toContain(ssim);
     expect(await section.locator("tbody tr").first().textContent()).toContain(ssim);
     // Marks have the page's colours, which differ from the card's.
@@ -262,8 +262,8 @@ test("with the choice by pictures: its chart, its table and the measured figures
 
 test("labels of marks that lie in one place stand apart", async () => {
   const [file] = await writeChoice("crowded.html", (made) => {
-    const { name: _, ...first } = made.baselines[0]!;
-    const { name: __, ...firstTrial } = made.choice.baselines[0]!;
+    const { name: _, ...first } = made.baselines[0];
+    const { name: __, ...firstTrial } = made.choice.baselines[0];
     return {
       ...made,
       baselines: made.baselines.map((baseline) => ({ ...baseline, ...first })),

@@ -59,7 +59,7 @@ beforeAll(async () => {
 
 const decibels = (reference: Float32Array, values: Float32Array): number => {
   const signal = reference.reduce((sum, value) => sum + value ** 2, 0);
-  return 10 * Math.log10(signal / reference.reduce((sum, value, i) => sum + (value - values[i]!) ** 2, 0));
+  return 10 * Math.log10(signal / reference.reduce((sum, value, i) => sum + (value - values[i]) ** 2, 0));
 };
 
 const UP = "up_blocks.0.resnets.0.conv_shortcut";
@@ -154,7 +154,7 @@ function disturbed(values: Float32Array, shape: readonly number[], path: string,
   const taps = (shape[2] ?? 1) * (shape[3] ?? 1);
   // sd21-turbo's first upward block: 24 channels from below, the others from the skip connection.
   const halves = path === UP ? [24, channels - 24] : [channels];
-  const segments = halves.map((_, half) => (half === 0 ? 0 : halves[0]! * taps));
+  const segments = halves.map((_, half) => (half === 0 ? 0 : halves[0] * taps));
   const format = { path, rows, columns: channels * taps, bits, symmetric: false, segments };
   return dequantizeMatrix(quantizeMatrix(heldRows(values, rows), format, leastSquares));
 }
@@ -162,8 +162,7 @@ function disturbed(values: Float32Array, shape: readonly number[], path: string,
 function toPicture(image: Float32Array) {
   const plane = image.length / 3;
   const data = new Uint8ClampedArray(4 * plane);
-  for (let i = 0; i < 4 * plane; i++)
-    data[i] = i % 4 === 3 ? 255 : (image[(i % 4) * plane + (i >> 2)]! / 2 + 0.5) * 255;
+  for (let i = 0; i < 4 * plane; i++) data[i] = i % 4 === 3 ? 255 : (image[(i % 4) * plane + (i >> 2)] / 2 + 0.5) * 255;
   return { width: Math.sqrt(plane), height: Math.sqrt(plane), data };
 }
 
@@ -188,7 +187,7 @@ async function makeTwins() {
   const text = readFloats(parseSafetensors(readFileSync(dump), dump).get("prompt_embeds")!, "prompt_embeds").slice();
   const inputs: Record<string, Float32Array> = {
     sample: toChannelsLast(scheduler.scaleModelInput(start, 0), { channels: unet.inChannels, height, width }),
-    time_proj: projectTime(unet, [scheduler.timesteps[0]!]),
+    time_proj: projectTime(unet, [scheduler.timesteps[0]]),
     encoder_hidden_states: text,
   };
 
@@ -206,15 +205,15 @@ async function makeTwins() {
       values.set(tensor.id, made);
       for (const { of, as, make } of twin.derived) if (of.id === tensor.id) values.set(as.id, make(made));
     };
-    for (const [name, tensor] of Object.entries(graph.inputs)) put(tensor, inputs[name]!);
+    for (const [name, tensor] of Object.entries(graph.inputs)) put(tensor, inputs[name]);
     const weight = ({ name }: Weight): Float32Array => twin.weights.get(name) ?? checkpoint(name);
     const read = { tensor: ({ id }: Tensor) => values.get(id)!, weight, matrices: new Map() };
     for (const op of twin.graph.ops) put(op.y, referenceOf(op, read));
-    const output = values.get(graph.outputs["out_sample"]!.id)!;
+    const output = values.get(graph.outputs["out_sample"].id)!;
     const channels = unet.outChannels;
     return Float32Array.from(output, (_, i) => {
       const plane = height * width;
-      return output[(i % plane) * channels + Math.floor(i / plane)]!;
+      return output[(i % plane) * channels + Math.floor(i / plane)];
     });
   };
   const indexOf = (path: string): number =>
@@ -236,12 +235,12 @@ async function makeTwins() {
         const op = graph.ops[at] as Extract<Op, { kind: "linear" }>;
         // The first token's keys, of the weights as they were.
         const k = text.length / 77;
-        const bos = { name: `${path}.bos`, shape: [1, shape[0]!] };
+        const bos = { name: `${path}.bos`, shape: [1, shape[0]] };
         twin.weights.set(
           bos.name,
-          Float32Array.from({ length: shape[0]! }, (_, n) => {
+          Float32Array.from({ length: shape[0] }, (_, n) => {
             let sum = 0;
-            for (let c = 0; c < k; c++) sum += values[n * k + c]! * text[c]!;
+            for (let c = 0; c < k; c++) sum += values[n * k + c] * text[c];
             return sum;
           }),
         );
@@ -327,13 +326,13 @@ describe("a long measurement", () => {
     const shards: { file: string; result: Sensitivity }[] = [];
     for (const shard of ["2/2", "1/2"]) shards.push(await measured(...few, "--shard", shard));
     const sizes = shards.map(({ result }) => result.layers.size);
-    expect(Math.abs(sizes[0]! - sizes[1]!)).toBeLessThanOrEqual(1);
+    expect(Math.abs(sizes[0] - sizes[1])).toBeLessThanOrEqual(1);
     const out = fresh();
     await printed(() => sensitivity(["merge", ...shards.map(({ file }) => file), "--out", out]));
     expect(readFileSync(out, "utf8")).toBe(whole);
-    const alone = await refusal(sensitivity(["merge", shards[0]!.file, "--out", fresh()]));
+    const alone = await refusal(sensitivity(["merge", shards[0].file, "--out", fresh()]));
     expectError(alone, "invalid-input", "got 1 shards, expected all 2. Add 1.");
-    const twice = await refusal(sensitivity(["merge", shards[0]!.file, shards[0]!.file, "--out", fresh()]));
+    const twice = await refusal(sensitivity(["merge", shards[0].file, shards[0].file, "--out", fresh()]));
     expectError(twice, "invalid-input", "shard 2");
   });
 });

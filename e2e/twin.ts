@@ -97,7 +97,7 @@ export function worstError(got: Float32Array, expected: Float32Array): { error: 
   let error = 0;
   let at = 0;
   for (let i = 0; i < got.length; i++) {
-    const e = Math.abs(got[i]! - expected[i]!);
+    const e = Math.abs(got[i] - expected[i]);
     if (!(e <= error)) [error, at] = [Number.isFinite(e) ? e : Infinity, i];
   }
   return {

@@ -67,7 +67,7 @@ export async function openMeasurement(model: string, count: number, cache: strin
     );
     const judged: Judged[] = [];
     for (const [i, picture] of pictures.entries())
-      judged.push({ ...(await judge.read(picture)), stated: prompts[i]!.attributes! });
+      judged.push({ ...(await judge.read(picture)), stated: prompts[i].attributes! });
     return { pictures, adapter: "", weightBytes: undefined, ...read(judged) };
   };
 
@@ -76,7 +76,7 @@ export async function openMeasurement(model: string, count: number, cache: strin
   return {
     judge,
     prompts,
-    size: reference[0]!,
+    size: reference[0],
     fp16: { ...fp16, key: same, closeness: [] },
     async measure(row) {
       const key = sha256(JSON.stringify([same, "config" in row.run ? plain(row.run.config) : row.run]));
@@ -84,7 +84,7 @@ export async function openMeasurement(model: string, count: number, cache: strin
       const known = readMeasured(file);
       if (known?.key === key) return known;
       const { pictures, ...rest } = "config" in row.run ? await draw({ config: row.run.config }) : await simulate(row);
-      const closeness = pictures.map((picture, i) => closenessOf(reference[i]!, picture));
+      const closeness = pictures.map((picture, i) => closenessOf(reference[i], picture));
       const measured = { key, ...rest, closeness };
       writeFileSync(file, JSON.stringify(measured));
       return measured;

@@ -54,7 +54,7 @@ export class Figures {
 
   difference(one: Measured, other: Measured): Difference {
     const paired = (of: (measured: Measured) => readonly number[]): Estimate =>
-      bootstrapMean(of(one).map((value, i) => value - of(other)[i]!));
+      bootstrapMean(of(one).map((value, i) => value - of(other)[i]));
     const [a, b] = [this.#distance(one), this.#distance(other)];
     return {
       ssim: paired(({ closeness }) => closeness.map(({ ssim }) => ssim)),
@@ -71,7 +71,7 @@ export class Figures {
       truth: frechetTo(this.#truth, features),
       fp16: remembering((indices) => {
         // The same prompts on both sides: other prompts make other pictures in FP16 too.
-        const of = (all: Measured["features"]): Measured["features"] => Array.from(indices, (i) => all[i]!);
+        const of = (all: Measured["features"]): Measured["features"] => Array.from(indices, (i) => all[i]);
         const order = Array.from(indices, (_, i) => i);
         return frechetTo(gaussianOf(of(this.#fp16.features)), of(features))(order);
       }),
@@ -98,11 +98,11 @@ function centred({ features }: Measured, statistic: (indices: Indices) => number
 
 /** Mean and unbiased covariance. */
 function gaussianOf(features: readonly (readonly number[])[]): Gaussian {
-  const size = features[0]!.length;
-  const mean = Float64Array.from({ length: size }, (_, i) => sum(features.map((row) => row[i]!)) / features.length);
+  const size = features[0].length;
+  const mean = Float64Array.from({ length: size }, (_, i) => sum(features.map((row) => row[i])) / features.length);
   const covariance = Float64Array.from({ length: size * size }, (_, at) => {
     const [i, j] = [Math.floor(at / size), at % size];
-    return sum(features.map((row) => (row[i]! - mean[i]!) * (row[j]! - mean[j]!))) / (features.length - 1);
+    return sum(features.map((row) => (row[i] - mean[i]) * (row[j] - mean[j]))) / (features.length - 1);
   });
   return { mean, covariance };
 }
@@ -146,11 +146,11 @@ export function differencesTable(rows: readonly { name: string; difference: Diff
 
 function markdown(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(3, ...lines.map((cells) => cells[column]!.length)));
+  const widths = head.map((_, column) => Math.max(3, ...lines.map((cells) => cells[column].length)));
   lines.splice(
     1,
     0,
     widths.map((width) => "-".repeat(width)),
   );
-  return lines.map((cells) => `| ${cells.map((cell, i) => cell.padEnd(widths[i]!)).join(" | ")} |`).join("\n");
+  return lines.map((cells) => `| ${cells.map((cell, i) => cell.padEnd(widths[i])).join(" | ")} |`).join("\n");
 }

@@ -31,8 +31,8 @@ export function roundToMinifloat(values: Float32Array, format: Minifloat): Float
   const out = new Float32Array(values.length);
   for (let i = 0; i < out.length; i++) {
     // A step is a power of two: dividing by it is exact, and rounding up into the next exponent is no special case.
-    const step = steps[(bits[i]! >>> 23) & 0xff]!;
-    const value = roundHalfEven(values[i]! / step) * step;
+    const step = steps[(bits[i] >>> 23) & 0xff];
+    const value = roundHalfEven(values[i] / step) * step;
     out[i] = value > max ? max : value < -max ? -max : value;
   }
   return out;
@@ -54,7 +54,7 @@ export function roundToRange(values: Float32Array, limit: number, format: Minifl
     values.map((value) => value / scale),
     format,
   );
-  for (let i = 0; i < out.length; i++) out[i]! *= scale;
+  for (let i = 0; i < out.length; i++) out[i] *= scale;
   return out;
 }
 

@@ -113,9 +113,8 @@ export async function exampleConsumer(
   const file = path.join(folder, "package.json");
   const manifest = JSON.parse(readFileSync(file, "utf8")) as Record<string, Record<string, string>>;
   for (const kind of ["dependencies", "devDependencies"])
-    for (const name of Object.keys(manifest[kind] ?? {}))
-      manifest[kind]![name] = versions[name] ?? manifest[kind]![name]!;
-  manifest["dependencies"]!["mixdq-web"] = `file:${packed.file}`;
+    for (const name of Object.keys(manifest[kind] ?? {})) manifest[kind][name] = versions[name] ?? manifest[kind][name];
+  manifest["dependencies"]["mixdq-web"] = `file:${packed.file}`;
   writeFileSync(file, JSON.stringify(manifest));
   try {
     await install(folder, ["--prefer-offline"]);

@@ -51,7 +51,7 @@ export async function drawn(page: Page): Promise<Pixels> {
   return {
     width,
     height,
-    rgb: Uint8Array.from({ length: width * height * 3 }, (_, i) => rgba[Math.floor(i / 3) * 4 + (i % 3)]!),
+    rgb: Uint8Array.from({ length: width * height * 3 }, (_, i) => rgba[Math.floor(i / 3) * 4 + (i % 3)]),
   };
 }
 

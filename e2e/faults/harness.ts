@@ -119,7 +119,7 @@ export class Tab {
   worker(): Worker {
     const workers = this.page.workers();
     expect(workers).toHaveLength(1);
-    return workers[0]!;
+    return workers[0];
   }
 
   async expectNoWorkers(): Promise<void> {

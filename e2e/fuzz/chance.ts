@@ -20,7 +20,7 @@ export class Chance {
   }
 
   of<T>(items: readonly T[]): T {
-    return items[this.below(items.length)]!;
+    return items[this.below(items.length)];
   }
 
   /** One of those with weights. */

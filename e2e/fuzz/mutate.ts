@@ -33,7 +33,7 @@ function mutateFile(name: string, content: string | Uint8Array, chance: Chance):
   if (name.endsWith(".jsonl") && chance.oneIn(2)) {
     const lines = text.split("\n");
     const at = chance.below(lines.length);
-    const json = parsed(lines[at]!);
+    const json = parsed(lines[at]);
     if (json !== undefined) return lines.with(at, writeJson(mutateJson(json, chance))).join("\n");
   }
   return name.endsWith(".query") || chance.oneIn(5) ? mutateText(text, chance) : mutateLines(text, chance);

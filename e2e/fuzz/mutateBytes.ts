@@ -79,11 +79,11 @@ export function mutateLines(text: string, chance: Chance): string {
     const value = anyNumber(chance);
     const number = value instanceof Raw ? value.text : String(value);
     const line = chance.of([
-      mutateText(lines[at]!, chance).slice(0, 10_000),
-      lines[other]!,
-      lines[at]!.replace(/\S+$/, number),
-      lines[at]!.replace(/\S+$/, anyText(chance)),
-      lines[at]!.replace(/^\S+/, anyText(chance)),
+      mutateText(lines[at], chance).slice(0, 10_000),
+      lines[other],
+      lines[at].replace(/\S+$/, number),
+      lines[at].replace(/\S+$/, anyText(chance)),
+      lines[at].replace(/^\S+/, anyText(chance)),
       `${lines[at]} ${lines[other]}`,
       ` ${lines[at]}`,
     ]);
@@ -114,7 +114,7 @@ function mutateRaw(file: Uint8Array, chance: Chance): Uint8Array {
   for (let times = chance.below(8); times > 0 && bytes.length > 0; times--) {
     // The header and what is before it more often than the data.
     const at = chance.below(chance.oneIn(2) ? bytes.length : Math.min(bytes.length, 600));
-    bytes[at] = chance.oneIn(2) ? chance.below(256) : bytes[at]! ^ (1 << chance.below(8));
+    bytes[at] = chance.oneIn(2) ? chance.below(256) : bytes[at] ^ (1 << chance.below(8));
   }
   return bytes;
 }

@@ -114,5 +114,5 @@ export function writeJson(json: unknown): string {
   );
   return (text ?? "null")
     .replaceAll(`"${TWICE}`, '"')
-    .replace(/"@raw(\d+)@"/g, (_, index: string) => raws[Number(index)]!);
+    .replace(/"@raw(\d+)@"/g, (_, index: string) => raws[Number(index)]);
 }

@@ -152,7 +152,7 @@ const CONFIGS: readonly Target[] = [
       const [height, width] = model.unet.sampleSize;
       expectThat(height > 0 && width > 0 && model.defaultSteps >= 1, "it has no size or no steps");
       model.createScheduler(model.defaultSteps);
-      for (const { tokenizer } of model.textEncoders) tokenizer.encode(PROMPTS[0]!);
+      for (const { tokenizer } of model.textEncoders) tokenizer.encode(PROMPTS[0]);
     },
   },
 ];

@@ -97,7 +97,7 @@ export async function compileFor(
     }),
   );
   return {
-    ...parts[0]!,
+    ...parts[0],
     refused: parts.flatMap(({ refused }) => refused),
     pipelines: parts.flatMap(({ pipelines }) => pipelines),
   };

@@ -151,7 +151,7 @@ export function renamed(error: unknown, names: Readonly<Record<string, string>>)
   if (!(error instanceof MixdqError) || error.code !== "invalid-input") return error;
   const [found, name] = /^(?:\w+: )?(\w+)(?=: got | is )/.exec(error.message) ?? [];
   if (found === undefined || name === undefined || !Object.hasOwn(names, name)) return error;
-  const message = names[name]! + error.message.slice(found.length);
+  const message = names[name] + error.message.slice(found.length);
   return new MixdqError(error.code, message, { cause: error });
 }
 

@@ -111,10 +111,10 @@ test.each<[string, () => unknown, string]>([
   ["an unknown key", () => FILE.onlyKeys(["n"]), 'a.json: got the key "i", expected only n'],
   [
     "an item deep within",
-    () => FILE.get("l").items(1, 1)[0]!.get("a").items(2, 2)[1]!.number(),
+    () => FILE.get("l").items(1, 1)[0].get("a").items(2, 2)[1].number(),
     'a.json: l[0]: got "a[1]" "two", expected a finite number. Save it again.',
   ],
-  ["an item of the whole", () => json([1]).items(1, 1)[0]!.string(), 'a.json: got "[0]" 1, expected a string'],
+  ["an item of the whole", () => json([1]).items(1, 1)[0].string(), 'a.json: got "[0]" 1, expected a string'],
   ["what has a name", () => FILE.get("o").named("me", FILE).get("x").boolean(), 'a.json: me: got "x" nothing'],
 ])("%s is refused with its place", (_, get, message) => {
   expect(get).toThrow(MixdqError);

@@ -11,7 +11,7 @@ export async function importOptional<T>(load: () => Promise<T>, name: string, wh
     return await importing(load(), `The package ${name}`);
   } catch (cause) {
     if (cause instanceof MixdqError) throw cause;
-    const reason = (cause instanceof Error ? cause.message : String(cause)).split("\n")[0]!.replace(/\.$/, "");
+    const reason = (cause instanceof Error ? cause.message : String(cause)).split("\n")[0].replace(/\.$/, "");
     const advice = `Run npm install ${name}${instead === "" ? "" : `, or ${instead}`}.`;
     throw new MixdqError("unsupported", `${what}: the package ${name} cannot be loaded (${reason}). ${advice}`, {
       cause,

@@ -39,9 +39,9 @@ async function timePictures(runs: number, model: string, run: RunFlags): Promise
   );
   for (const [name, times] of Object.entries(rows)) {
     const sorted = times.toSorted((a, b) => a - b);
-    const median = sorted[Math.floor(sorted.length / 2)]!;
+    const median = sorted[Math.floor(sorted.length / 2)];
     console.log(
-      `${name.padEnd(10)} median ${median.toFixed(1)} ms, ${sorted[0]!.toFixed(1)} to ${sorted.at(-1)!.toFixed(1)}`,
+      `${name.padEnd(10)} median ${median.toFixed(1)} ms, ${sorted[0].toFixed(1)} to ${sorted.at(-1)!.toFixed(1)}`,
     );
   }
 }

@@ -96,7 +96,7 @@ async function record({ run, out, prompts, folder, files, description, settings,
   for (; done < prompts.length; done++) {
     let seen = 0;
     const observer = recordingObserver(graph, recording, () => bar.show(done + ++seen / reads, prompts.length));
-    const request = { ...settings, prompt: prompts[done]!, seed: seedAfter(settings.seed, done) };
+    const request = { ...settings, prompt: prompts[done], seed: seedAfter(settings.seed, done) };
     const text = await model.encode(request);
     warnings.push(...text.warnings);
     await denoise(model, text, request, { observer });
@@ -141,7 +141,7 @@ export function checkSettings(
   model: ModelDescription,
 ): Settings {
   const request = {
-    prompt: prompts[0]!,
+    prompt: prompts[0],
     seed,
     ...(steps !== undefined && { numInferenceSteps: steps }),
     // A model that was distilled with its guidance is told its own scale.

@@ -27,7 +27,7 @@ export function command<F extends FlagSet>(definition: Definition<F>): Command {
   const { summary, flags, positionals, subcommands = {} } = definition;
   const run = async (args: readonly string[]): Promise<void> => {
     const first = args[0];
-    if (first !== undefined && Object.hasOwn(subcommands, first)) return subcommands[first]!(args.slice(1));
+    if (first !== undefined && Object.hasOwn(subcommands, first)) return subcommands[first](args.slice(1));
     const read = readFlags(args, flags, positionals?.most);
     return definition.run(read.flags, read.positionals).catch((error: unknown) => {
       throw renamed(error, flagNames(flags));
@@ -80,7 +80,7 @@ function row(label: string, help: string): string {
   const lines = wrapped(help, COLUMN);
   const first = `  ${label}`;
   if (first.length >= COLUMN) return [first, ...lines].join("\n");
-  return [first.padEnd(COLUMN) + lines[0]!.slice(COLUMN), ...lines.slice(1)].join("\n");
+  return [first.padEnd(COLUMN) + lines[0].slice(COLUMN), ...lines.slice(1)].join("\n");
 }
 
 function wrapped(words: string, indent: number): string[] {

@@ -81,8 +81,8 @@ async function writeReport(flags: Values<typeof FLAGS>): Promise<void> {
     : undefined;
   const chosen = await makePictures(plan, { ...options, config: plan.config }, (picture, i) => {
     bar.show(reference.length + i + 1, count);
-    if (isCompared) closeness.push(figures.closenessOf(reference[i]!, picture));
-    if (i < tileRows) tiles.push(...(isCompared ? [reference[i]!, picture] : [picture]));
+    if (isCompared) closeness.push(figures.closenessOf(reference[i], picture));
+    if (i < tileRows) tiles.push(...(isCompared ? [reference[i], picture] : [picture]));
   });
   bar.end();
 
@@ -103,7 +103,7 @@ async function writeReport(flags: Values<typeof FLAGS>): Promise<void> {
     pictures: prompts.map(({ prompt, attributes }, i) => ({
       prompt,
       seed: seedToJson(seedAfter(plan.firstSeed, i)),
-      ...(judge && { stated: attributes, seen: chosen.judged[i]!.attributes }),
+      ...(judge && { stated: attributes, seen: chosen.judged[i].attributes }),
       ...closeness[i],
     })),
   };
@@ -163,7 +163,7 @@ async function checkedPlan(flags: Values<typeof FLAGS>): Promise<Plan> {
 
   const available = await findJudge(flags.judge, folder);
   const { prompts, source } = await choosePrompts(flags.prompts, available);
-  const judge = prompts[0]!.attributes && available;
+  const judge = prompts[0].attributes && available;
   const isCompared = run.precision !== "fp16" || config !== undefined;
   if (!isCompared && !judge)
     throw invalidInput(
@@ -171,7 +171,7 @@ async function checkedPlan(flags: Values<typeof FLAGS>): Promise<Plan> {
         `prompts, or a run to compare with FP16 (--precision, --config).`,
     );
   const last = prompts.length - 1;
-  const settings = checkRequest({ prompt: prompts[last]!.prompt, seed: seedAfter(firstSeed, last) }, model);
+  const settings = checkRequest({ prompt: prompts[last].prompt, seed: seedAfter(firstSeed, last) }, model);
   if (judge) assertReadable(settings, judge.description.size);
   return {
     ...{ run, out, gridFile, folder, files, config, configFile },

@@ -67,8 +67,8 @@ async function runUNet({ model, inputs: source, out, ...flags }: Values<typeof F
   const { weights: storage, activations } = quantization ? quantizedStorage(precision) : STORAGE[precision];
   const weights = pack?.component("unet") ?? (await findComponent(files, "unet", { precision }));
   const cached = pack && bosOfPack(pack, quantization, config.crossAttentionDim);
-  if (cached) checkFirstTokens(inputs["encoder_hidden_states"]!, shape.batch, cached);
-  const bos = cached ?? firstTokens(inputs["encoder_hidden_states"]!, shape);
+  if (cached) checkFirstTokens(inputs["encoder_hidden_states"], shape.batch, cached);
+  const bos = cached ?? firstTokens(inputs["encoder_hidden_states"], shape);
   const build = (): Graph => {
     const graph = buildUNet(config, shape, "unet", activations);
     return quantization ? quantizeGraph(graph, quantization, { bosImages: bos.length }) : graph;
@@ -119,7 +119,7 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
       );
     const fits =
       tensor.shape.length === expected.length &&
-      expected.every((size, i) => (typeof size === "string" ? tensor.shape[i]! > 0 : size === tensor.shape[i]));
+      expected.every((size, i) => (typeof size === "string" ? tensor.shape[i] > 0 : size === tensor.shape[i]));
     if (!fits)
       throw invalidInput(
         `${where}: "${name}" has shape [${tensor.shape.join(", ")}], expected [${expected.join(", ")}].`,
@@ -144,7 +144,7 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
     sample: joined(images),
     time_proj: projectTime(
       config,
-      Array.from({ length: batch }, (_, b) => timesteps[scalar ? 0 : b]!),
+      Array.from({ length: batch }, (_, b) => timesteps[scalar ? 0 : b]),
     ),
     encoder_hidden_states: states.data,
   };
@@ -163,5 +163,5 @@ export function unetInputs(config: UNetConfig, tensors: ReadonlyMap<string, Stor
     inputs["timestep_cond"] = tensors.has("timestep_cond")
       ? take("timestep_cond", [batch, config.timeCondProjDim]).data
       : new Float32Array(batch * config.timeCondProjDim);
-  return { shape: { batch, height, width, tokens: states.shape[1]! }, inputs };
+  return { shape: { batch, height, width, tokens: states.shape[1] }, inputs };
 }

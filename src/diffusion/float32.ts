@@ -15,7 +15,7 @@ export function combine(first: Term, ...rest: readonly Term[]): Float32Array {
   const out = first[1].map((value) => start * value);
   for (const [factor, values] of rest) {
     const rounded = f32(factor);
-    for (let i = 0; i < out.length; i++) out[i] = out[i]! + f32(rounded * values[i]!);
+    for (let i = 0; i < out.length; i++) out[i] = out[i] + f32(rounded * values[i]);
   }
   return out;
 }

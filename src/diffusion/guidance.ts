@@ -3,7 +3,7 @@ import { combine, f32 } from "./float32.ts";
 
 /** negative + scale (positive - negative). */
 export function guide(negative: Float32Array, positive: Float32Array, scale: number): Float32Array {
-  const difference = positive.map((value, i) => value - negative[i]!);
+  const difference = positive.map((value, i) => value - negative[i]);
   return combine([1, negative], [scale, difference]);
 }
 

@@ -117,7 +117,7 @@ export function makeSchedule(model: SolverModel, options: ScheduleOptions): Solv
     throw ownTimesteps(config, spread.kind === "none" ? "noise levels of its own" : `use_${spread.kind}_sigmas`);
   const even = options.timesteps?.map(Math.trunc) ?? solverTimesteps(spacing, steps, options.last);
   const { kind } = spread;
-  const ends = { first: table.at(-1)!, last: table[0]! };
+  const ends = { first: table.at(-1)!, last: table[0] };
   const spreadLevels = kind === "none" ? undefined : spreadSigmas({ ...spread, kind }, ends, steps);
   const made = options.sigmas ?? options.times ?? spreadLevels;
   const sigmas = made ?? even.map((t) => interpolate(table, t));
@@ -126,12 +126,12 @@ export function makeSchedule(model: SolverModel, options: ScheduleOptions): Solv
       ? sigma * spacing.trainTimesteps
       : (rounds ? roundHalfEven : Math.trunc)(sigmaToTimestep(sigma, table));
   const timesteps = made ? made.map(timestepOf) : even;
-  const final = options.final === "zero" ? 0 : options.final === "last" && made ? sigmas.at(-1)! : table[0]!;
+  const final = options.final === "zero" ? 0 : options.final === "last" && made ? sigmas.at(-1)! : table[0];
   const levels = [...sigmas, final].map((sigma) => levelOf(f32(sigma), flow !== undefined));
   if (levels.some(({ lambda }) => Number.isNaN(lambda)))
     throw config.unsupported("use_flow_sigmas", "false with noise levels that are no times from 0 to 1");
   // From the second order on, steps are compared with each other: diffusers divides by a step of nothing.
-  const isFalling = sigmas.every((_, i) => i === 0 || levels[i]!.lambda > levels[i - 1]!.lambda);
+  const isFalling = sigmas.every((_, i) => i === 0 || levels[i].lambda > levels[i - 1].lambda);
   if (model.order > 1 && !isFalling)
     throw new MixdqError(
       "invalid-input",

@@ -22,7 +22,7 @@ export function toClean(
 ): Float32Array {
   switch (prediction) {
     case "epsilon":
-      return sample.map((value, i) => f32(value - f32(sigma * output[i]!)) / alpha);
+      return sample.map((value, i) => f32(value - f32(sigma * output[i])) / alpha);
     case "v_prediction":
       return combine([alpha, sample], [-sigma, output]);
     case "sample":
@@ -48,7 +48,7 @@ export function toEpsilon(
 
 /** The noise in a sample whose clean part is known. */
 export function epsilonOfClean(clean: Float32Array, sample: Float32Array, { alpha, sigma }: Mixture): Float32Array {
-  return sample.map((value, i) => f32(value - f32(alpha * clean[i]!)) / sigma);
+  return sample.map((value, i) => f32(value - f32(alpha * clean[i])) / sigma);
 }
 
 /** What becomes of an estimate of the clean sample before it is used. */
@@ -81,6 +81,6 @@ function quantile(values: Float32Array, ratio: number): number {
   const rank = f32(f32(ratio) * (sorted.length - 1));
   const low = Math.floor(rank);
   const weight = f32(rank - low);
-  const [from, to] = [sorted[low]!, sorted[Math.min(low + 1, sorted.length - 1)]!];
+  const [from, to] = [sorted[low], sorted[Math.min(low + 1, sorted.length - 1)]];
   return from + weight * (to - from);
 }

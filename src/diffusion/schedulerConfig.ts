@@ -161,10 +161,10 @@ export function makeTrainingSchedule(config: SchedulerConfig, defaults: Training
   if (!endsWithoutSignal && alphasCumprod[trainTimesteps - 1] === 0)
     throw config.invalid("beta_end", "(with the other betas) a schedule that leaves some signal");
   // Denoising begins with noise alone: a schedule of which the noisiest timestep has next to none gives no picture.
-  if (!(alphasCumprod[trainTimesteps - 1]! <= MAX_LAST_SIGNAL))
+  if (!(alphasCumprod[trainTimesteps - 1] <= MAX_LAST_SIGNAL))
     throw config.invalid("beta_end", "(with the other betas) a schedule that ends in noise");
   // Steps are divided by the noise level that they begin at.
-  if (!(alphasCumprod[0]! < 1))
+  if (!(alphasCumprod[0] < 1))
     throw config.invalid("beta_start", "betas above 0, so that there is noise at every timestep");
   return { trainTimesteps, alphasCumprod };
 }

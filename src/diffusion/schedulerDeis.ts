@@ -24,12 +24,12 @@ export function makeDeis(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
-      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]!),
+      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, sample) {
-        history.add(toLimitedEpsilon(model, output, sample, levels[call]!));
+        history.add(toLimitedEpsilon(model, output, sample, levels[call]));
         const order = orderAt(model, call, timesteps.length, false);
-        const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]!);
-        return order === 1 ? firstOrder(sample, history.outputs[0]!, path) : higherOrder(sample, history.outputs, path);
+        const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]);
+        return order === 1 ? firstOrder(sample, history.outputs[0], path) : higherOrder(sample, history.outputs, path);
       },
     };
   };
@@ -48,7 +48,7 @@ function higherOrder(sample: Float32Array, outputs: readonly Float32Array[], pat
   points.forEach((_, i) => {
     // The polynomial that is 1 at point i and 0 at the others, integrated from the present level to the next.
     const own = [...points.slice(i), ...points.slice(0, i)] as [number, number, number];
-    sum = combine([1, sum], [f32(integral(to!, ...own) - integral(points[0]!, ...own)), outputs[i]!]);
+    sum = combine([1, sum], [f32(integral(to!, ...own) - integral(points[0], ...own)), outputs[i]]);
   });
   return combine([t.alpha, sum]);
 }

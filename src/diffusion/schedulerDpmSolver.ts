@@ -65,17 +65,17 @@ export function makeDpmSolver(config: SchedulerConfig): Family {
     const run: Run = {
       timesteps,
       initNoiseSigma: 1,
-      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]!),
+      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, sample, noise) {
-        history.add(convert(output, sample, levels[call]!));
+        history.add(convert(output, sample, levels[call]));
         // The last step of spread noise levels that end at their least is one of nothing.
-        const isStill = levels[call + 1]!.lambda === levels[call]!.lambda;
+        const isStill = levels[call + 1].lambda === levels[call].lambda;
         const order = isStill ? 1 : orderAt(model, call, timesteps.length, eulerAtFinal || final === "zero");
         const fresh = algorithm.startsWith("sde") ? noise() : undefined;
         // From the level to be reached back over those that the earlier outputs belong to.
-        const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]!);
+        const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]);
         const { sample: own, outputs, noise: factor } = factors(algorithm, solverType, path);
-        const terms = differences(history.outputs, path).map((values, i): Term => [outputs[i]!, values]);
+        const terms = differences(history.outputs, path).map((values, i): Term => [outputs[i], values]);
         return combine([own, sample], ...terms, ...(fresh ? [[factor, fresh] as Term] : []));
       },
     };
@@ -92,7 +92,7 @@ function differences(outputs: readonly Float32Array[], path: readonly Level[]): 
   const r0 = f32(f32(s0.lambda - s1.lambda) / h);
   const slope = (ratio: number, a: Float32Array, b: Float32Array): Float32Array => {
     const factor = f32(1 / ratio);
-    return a.map((value, i) => factor * f32(value - b[i]!));
+    return a.map((value, i) => factor * f32(value - b[i]));
   };
   const near = slope(r0, m0, m1!);
   if (!s2) return [m0, near];
@@ -150,7 +150,7 @@ function firstClipped({ alphasCumprod }: SolverModel, least: number): number {
 
 /** Evenly spaced in log(sigma), over all of the training schedule. Lu et al. 2022, arXiv 2211.01095. */
 function luSigmas({ table }: SolverModel, steps: number): readonly number[] {
-  const [from, to] = [log32(table.at(-1)!), log32(table[0]!)];
+  const [from, to] = [log32(table.at(-1)!), log32(table[0])];
   return linspace(0, 1, steps).map((ramp) => Math.exp(from + ramp * (to - from)));
 }
 

@@ -134,7 +134,7 @@ function chosenTimesteps(config: SchedulerConfig, spacing: Spacing, spread: Sigm
 function spreadOver(spread: SigmaSpread, table: Float32Array, timesteps: readonly number[], levels: readonly number[]) {
   const { kind } = spread;
   if (kind === "none") return { timesteps: Float32Array.from(timesteps), levels };
-  const ends = { first: levels[0]!, last: levels.at(-1)! };
+  const ends = { first: levels[0], last: levels.at(-1)! };
   const spreadLevels = spreadSigmas({ ...spread, kind }, ends, timesteps.length);
   return { timesteps: Float32Array.from(spreadLevels, (sigma) => sigmaToTimestep(sigma, table)), levels: spreadLevels };
 }

@@ -19,7 +19,7 @@ export function makeRectifiedFlow(): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
-      denoised: (output, call, sample) => combine([1, sample], [timesteps[call]! / 1000, output]),
+      denoised: (output, call, sample) => combine([1, sample], [timesteps[call] / 1000, output]),
       step: (output, _call, sample) => combine([1, sample], [1 / steps, output]),
     };
   };
@@ -54,7 +54,7 @@ export function makePerFlow(config: SchedulerConfig): Family {
     const time = f32(timestep / trainTimesteps);
     const window = windowOf(time, bounds, trainTimesteps, alphasCumprod);
     const left = f32(window.end - f32(window.start + f32(time - window.start)));
-    return windowEnd(output, sample, time, window).map((value, i) => f32(value - sample[i]!) / left);
+    return windowEnd(output, sample, time, window).map((value, i) => f32(value - sample[i]) / left);
   };
 
   return ({ steps: asked }) => {
@@ -62,7 +62,7 @@ export function makePerFlow(config: SchedulerConfig): Family {
     const timesteps = Float32Array.from(
       bounds.slice(0, -1).flatMap((start, i) => {
         const own = Math.floor(steps / count) + (i < steps % count ? 1 : 0);
-        const times = linspace(start, bounds[i + 1]!, own + 1).slice(0, -1);
+        const times = linspace(start, bounds[i + 1], own + 1).slice(0, -1);
         return times.map((time) => Math.trunc(time * trainTimesteps));
       }),
     );
@@ -70,11 +70,11 @@ export function makePerFlow(config: SchedulerConfig): Family {
       timesteps,
       initNoiseSigma: 1,
       denoised: (output, call, sample) => {
-        const timestep = timesteps[call]!;
+        const timestep = timesteps[call];
         return combine([1, sample], [-timestep / trainTimesteps, velocityOf(output, sample, timestep)]);
       },
       step(output, call, sample) {
-        const timestep = timesteps[call]!;
+        const timestep = timesteps[call];
         const dt = f32(((timesteps[call + 1] ?? 0) - timestep) / trainTimesteps);
         return combine([1, sample], [dt, velocityOf(output, sample, timestep)]);
       },
@@ -98,7 +98,7 @@ function windowOf(
   const ends = bounds.slice(1);
   const from = ends.findIndex((end) => f32(time - 0.1 / trainTimesteps) > end);
   const i = from < 0 ? ends.length - 1 : from;
-  const [start, end] = [f32(bounds[i]!), f32(ends[i]!)];
-  const at = (t: number): number => alphasCumprod[Math.max(0, Math.trunc(f32(f32(t * trainTimesteps) - 1)))]!;
+  const [start, end] = [f32(bounds[i]), f32(ends[i])];
+  const at = (t: number): number => alphasCumprod[Math.max(0, Math.trunc(f32(f32(t * trainTimesteps) - 1)))];
   return { start, end, alphaStart: at(start), alphaEnd: at(end) };
 }

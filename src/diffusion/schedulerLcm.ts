@@ -89,7 +89,7 @@ function readDistilled(config: SchedulerConfig) {
 /** Throws `invalid-input` unless they are whole numbers in descending order. */
 function checkedTimesteps(timesteps: readonly number[], trainTimesteps: number): readonly number[] {
   const wrong = timesteps.findIndex(
-    (t, i) => !Number.isInteger(t) || t < 0 || t >= (i === 0 ? trainTimesteps : timesteps[i - 1]!),
+    (t, i) => !Number.isInteger(t) || t < 0 || t >= (i === 0 ? trainTimesteps : timesteps[i - 1]),
   );
   if (wrong < 0) return timesteps;
   throw new MixdqError(

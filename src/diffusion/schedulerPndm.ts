@@ -62,7 +62,7 @@ export function makePndm(config: SchedulerConfig): Family {
       if (call === 1) {
         // The first step once more, with the mean of the slopes at its two ends.
         [from, to] = [from + stride, from];
-        const mean = output.map((value, i) => f32(value + outputs[0]![i]) / 2);
+        const mean = output.map((value, i) => f32(value + outputs[0][i]) / 2);
         return transfer(start, from, to, mean);
       }
       if (call === 0) start = sample;

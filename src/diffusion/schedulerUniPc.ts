@@ -46,11 +46,11 @@ export function makeUniPc(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
-      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]!),
+      denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, predicted) {
-        const converted = convert(output, predicted, levels[call]!);
+        const converted = convert(output, predicted, levels[call]);
         const path = (from: number, order: number): readonly Level[] =>
-          Array.from({ length: order + 1 }, (_, i) => levels[from - i]!);
+          Array.from({ length: order + 1 }, (_, i) => levels[from - i]);
         const isCorrected = before !== undefined && !uncorrected.has(call - 1);
         const sample = isCorrected
           ? update(solver, before!.sample, path(call, before!.order), history.outputs, converted)
@@ -84,18 +84,18 @@ function update(
   const phi = expm1(hh);
   const b = type === "bh1" ? hh : phi;
   const ratios = earlier.map(({ lambda }) => f32(f32(lambda - s0.lambda) / h));
-  const slopes = ratios.map((ratio, i) => outputs[i + 1]!.map((value, j) => f32(value - outputs[0]![j]!) / ratio));
+  const slopes = ratios.map((ratio, i) => outputs[i + 1].map((value, j) => f32(value - outputs[0][j]) / ratio));
   const [own, scale, other] = predictsClean
     ? [f32(t.sigma / s0.sigma), t.alpha, f32(t.alpha * phi)]
     : [f32(t.alpha / s0.alpha), t.sigma, f32(t.sigma * phi)];
-  const straight = combine([own, sample], [-other, outputs[0]!]);
-  if (reached) slopes.push(reached.map((value, j) => f32(value - outputs[0]![j]!)));
+  const straight = combine([own, sample], [-other, outputs[0]]);
+  if (reached) slopes.push(reached.map((value, j) => f32(value - outputs[0][j])));
   if (slopes.length === 0) return straight;
 
   const isShort = reached ? order === 1 : order === 2;
   const unknowns = slopes.length;
   const weights = isShort ? [0.5] : solve(...momentEquations([...ratios, 1].slice(0, unknowns), hh, phi, b));
-  const residual = combine(...(slopes.map((slope, i): Term => [weights[i]!, slope]) as [Term, ...Term[]]));
+  const residual = combine(...(slopes.map((slope, i): Term => [weights[i], slope]) as [Term, ...Term[]]));
   return combine([1, straight], [-f32(scale * b), residual]);
 }
 
@@ -121,21 +121,21 @@ function momentEquations(
 
 /** Gauss with partial pivoting. [n][n], [n] -> [n]. */
 function solve(rows: readonly (readonly number[])[], values: readonly number[]): number[] {
-  const system = rows.map((row, i) => [...row, values[i]!]);
+  const system = rows.map((row, i) => [...row, values[i]]);
   const n = system.length;
   for (let k = 0; k < n; k++) {
     const rest = system.slice(k);
-    const pivot = rest.reduce((best, row, i) => (Math.abs(row[k]!) > Math.abs(rest[best]![k]!) ? i : best), 0) + k;
-    [system[k], system[pivot]] = [system[pivot]!, system[k]!];
+    const pivot = rest.reduce((best, row, i) => (Math.abs(row[k]) > Math.abs(rest[best][k]) ? i : best), 0) + k;
+    [system[k], system[pivot]] = [system[pivot], system[k]];
     for (let i = k + 1; i < n; i++) {
-      const factor = system[i]![k]! / system[k]![k]!;
-      for (let j = k; j <= n; j++) system[i]![j]! -= factor * system[k]![j]!;
+      const factor = system[i][k] / system[k][k];
+      for (let j = k; j <= n; j++) system[i][j] -= factor * system[k][j];
     }
   }
   const x = new Array<number>(n).fill(0);
   for (let i = n - 1; i >= 0; i--) {
-    const known = x.slice(i + 1).reduce((sum, value, j) => sum + value * system[i]![i + 1 + j]!, 0);
-    x[i] = (system[i]![n]! - known) / system[i]![i]!;
+    const known = x.slice(i + 1).reduce((sum, value, j) => sum + value * system[i][i + 1 + j], 0);
+    x[i] = (system[i][n] - known) / system[i][i];
   }
   return x;
 }
@@ -148,7 +148,7 @@ function flowTimes(
 ): readonly number[] | undefined {
   if (!flow || (spread.kind !== "none" && spread.kind !== "karras")) return undefined;
   if (spread.kind === "karras") {
-    const ends = { first: table.at(-1)!, last: table[0]! };
+    const ends = { first: table.at(-1)!, last: table[0] };
     return spreadSigmas({ ...spread, kind: spread.kind }, ends, steps).map((sigma) => sigma / (sigma + 1));
   }
   const shifted = linspace(1, 1 / spacing.trainTimesteps, steps + 1)
@@ -157,6 +157,6 @@ function flowTimes(
   const stretch = terminal ? (1 - shifted.at(-1)!) / (1 - terminal) : 1;
   const sigmas = shifted.map((sigma) => 1 - (1 - sigma) / stretch);
   // All noise would have no alpha to divide by.
-  if (Math.abs(sigmas[0]! - 1) < 1e-6) sigmas[0]! -= 1e-6;
+  if (Math.abs(sigmas[0] - 1) < 1e-6) sigmas[0] -= 1e-6;
   return sigmas;
 }

@@ -34,26 +34,26 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
   const timeEmbedding = g.unary("time_embedding.act", embedTime(g, unet, batch), { name: "silu" });
 
   const attend = (path: string, x: Tensor, depth: number, block: number, onlyCrossAttention: boolean): Tensor =>
-    transformer(g, path, x, { depth, heads: unet.heads[block]!, groups, encoderHiddenStates, onlyCrossAttention });
+    transformer(g, path, x, { depth, heads: unet.heads[block], groups, encoderHiddenStates, onlyCrossAttention });
 
-  let x = g.conv2d("conv_in", sample, channels[0]!, { stream: true });
+  let x = g.conv2d("conv_in", sample, channels[0], { stream: true });
   const skips = [x];
   for (let block = 0; block < count; block++) {
     const path = `down_blocks.${block}`;
-    for (let layer = 0; layer < unet.layersPerBlock[block]!; layer++) {
-      x = resnet(g, `${path}.resnets.${layer}`, x, { channels: channels[block]!, groups, eps, timeEmbedding });
+    for (let layer = 0; layer < unet.layersPerBlock[block]; layer++) {
+      x = resnet(g, `${path}.resnets.${layer}`, x, { channels: channels[block], groups, eps, timeEmbedding });
       if (unet.downBlocks[block])
         x = attend(
           `${path}.attentions.${layer}`,
           x,
-          unet.downDepths[block]![layer]!,
+          unet.downDepths[block][layer],
           block,
-          unet.onlyCrossAttention[block]!,
+          unet.onlyCrossAttention[block],
         );
       skips.push(x);
     }
     if (block < count - 1) {
-      x = g.conv2d(`${path}.downsamplers.0.conv`, x, channels[block]!, {
+      x = g.conv2d(`${path}.downsamplers.0.conv`, x, channels[block], {
         stride: 2,
         padding: unet.downsamplePadding,
         stream: true,
@@ -64,7 +64,7 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
 
   if (unet.middle !== "none") {
     const middleResnet = (path: string): Tensor => {
-      const sum = resnet(g, path, x, { channels: channels[count - 1]!, groups, eps, timeEmbedding });
+      const sum = resnet(g, path, x, { channels: channels[count - 1], groups, eps, timeEmbedding });
       if (unet.middleScale === 1) return sum;
       return g.unary(`${path}.output_scale`, sum, { name: "affine", scale: 1 / unet.middleScale, shift: 0 });
     };
@@ -78,21 +78,15 @@ export function buildUNet(unet: UNetConfig, shape: UNetShape, where: string, dty
   for (let up = 0; up < count; up++) {
     const block = count - 1 - up;
     const path = `up_blocks.${up}`;
-    for (let layer = 0; layer <= unet.layersPerBlock[block]!; layer++) {
+    for (let layer = 0; layer <= unet.layersPerBlock[block]; layer++) {
       const skip = skips.pop()!;
-      x = resnet(g, `${path}.resnets.${layer}`, x, { channels: channels[block]!, groups, eps, skip, timeEmbedding });
+      x = resnet(g, `${path}.resnets.${layer}`, x, { channels: channels[block], groups, eps, skip, timeEmbedding });
       if (unet.upBlocks[up])
-        x = attend(
-          `${path}.attentions.${layer}`,
-          x,
-          unet.upDepths[up]![layer]!,
-          block,
-          unet.onlyCrossAttention[block]!,
-        );
+        x = attend(`${path}.attentions.${layer}`, x, unet.upDepths[up][layer], block, unet.onlyCrossAttention[block]);
     }
     if (up < count - 1) {
       const next = skips.at(-1)!.shape; // odd sizes: enlarge to the next skip connection's size
-      x = g.conv2d(`${path}.upsamplers.0.conv`, x, channels[block]!, { upsampleTo: [next[1], next[2]], stream: true });
+      x = g.conv2d(`${path}.upsamplers.0.conv`, x, channels[block], { upsampleTo: [next[1], next[2]], stream: true });
     }
   }
 

@@ -93,7 +93,7 @@ export function readUNetConfig(config: Config): UNetConfig {
     layersPerBlock,
     ...depths,
     heads,
-    crossAttentionDim: crossDims[0]!,
+    crossAttentionDim: crossDims[0],
     onlyCrossAttention: perBlock(config, "only_cross_attention", false, count, (json) => json.boolean()),
     downsamplePadding: config.number("downsample_padding", 1) === 1 ? "same" : "end",
     middleScale: config.number("mid_block_scale_factor", 1, 1e-3, 1e3),
@@ -102,10 +102,10 @@ export function readUNetConfig(config: Config): UNetConfig {
     flipSinToCos: config.boolean("flip_sin_to_cos", true),
     // Frequencies are divided by half the width less the shift; diffusers' models have 0 or 1.
     freqShift: config.number("freq_shift", 0, 0, 1),
-    timeProjDim: blockOutChannels[0]!,
+    timeProjDim: blockOutChannels[0],
     timeEmbedDim:
       config.optional("time_embedding_dim", (key) => config.integer(key, undefined, MAX_WIDTH)) ??
-      4 * blockOutChannels[0]!,
+      4 * blockOutChannels[0],
     timeCondProjDim: config.optional("time_cond_proj_dim", (key) => config.integer(key, undefined, MAX_WIDTH)),
     addition:
       config.values["addition_embed_type"] === "text_time"
@@ -145,14 +145,14 @@ function readDepths(
       : json.integer(0, MAX_DEPTH);
   const spread = (list: readonly (number | readonly number[])[], layers: readonly number[], from: string) =>
     list.map((depth, block) => {
-      const attentions = layers[block]!;
+      const attentions = layers[block];
       if (typeof depth === "number") return Array<number>(attentions).fill(depth);
       if (depth.length < attentions) config.fail(from, `${attentions} depths for block ${block}`);
       return depth.slice(0, attentions);
     });
   const depths = perBlock(config, key, 1, count, read);
   const reversed = config.optional(reversedKey, () => perBlock(config, reversedKey, 1, count, read));
-  const last = depths[count - 1]!;
+  const last = depths[count - 1];
   const middleDepth = typeof last === "number" ? last : (last[0] ?? 1);
   const downDepths = spread(depths, layersPerBlock, key);
   const upLayers = layersPerBlock.toReversed().map((layers) => layers + 1);

@@ -94,8 +94,8 @@ function decodeKl(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Tens
   const z = config.boolean("use_post_quant_conv", true)
     ? g.conv2d("post_quant_conv", latents, latents.shape[3], { kernel: 1 })
     : latents;
-  let x = g.conv2d("decoder.conv_in", z, widths[0]!);
-  const options = { channels: widths[0]!, groups, eps: KL_EPS };
+  let x = g.conv2d("decoder.conv_in", z, widths[0]);
+  const options = { channels: widths[0], groups, eps: KL_EPS };
   x = resnet(g, "decoder.mid_block.resnets.0", x, options);
   if (config.boolean("mid_block_add_attention", true)) {
     const path = "decoder.mid_block.attentions.0";
@@ -128,7 +128,7 @@ function decodeTiny(g: GraphBuilder, { config }: VaeConfig, latents: Tensor): Te
     config.fail("decoder_block_out_channels", `${blocks.length} widths, as num_decoder_blocks`);
   if (new Set(widths).size > 1)
     config.fail("decoder_block_out_channels", "equal widths, as diffusers' own decoder needs");
-  const width = widths[0]!;
+  const width = widths[0];
 
   let layer = 0;
   const next = (): string => `decoder.layers.${layer++}`;

@@ -72,12 +72,12 @@ export class GpuContext {
         `allocating ${(total / 1e6).toFixed(0)} MB for activations`,
         grow.map((i) => ({
           label: `arena ${i}`,
-          size: bytes[i]!,
+          size: bytes[i],
           usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
         })),
       );
       const arenas = [...this.#arenas];
-      for (const [at, i] of grow.entries()) arenas[i] = grown[at]!;
+      for (const [at, i] of grow.entries()) arenas[i] = grown[at];
       this.#arenas = arenas;
     } catch (error) {
       this.release();

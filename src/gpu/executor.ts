@@ -188,7 +188,7 @@ export class Executor {
     this.#encoded = await guarded(device, `${this.plan.name}: binding`, () => {
       device.queue.writeBuffer(sizes, 0, this.#encodeSizes(pipelines));
       return this.plan.dispatches.map((dispatch, i) => {
-        const { pipeline, layout, bindings, sizes: own } = pipelines[i]!;
+        const { pipeline, layout, bindings, sizes: own } = pipelines[i];
         const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
           const bound = dispatch.bindings[name];
           if (!bound)
@@ -219,7 +219,7 @@ export class Executor {
   #encodeSizes(pipelines: readonly Pipeline[]): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
     pipelines.forEach(({ sizes }, i) => {
-      const { constants, numbers } = this.plan.dispatches[i]!;
+      const { constants, numbers } = this.plan.dispatches[i];
       bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...numbers })), i * ALIGNMENT);
     });
     return bytes;

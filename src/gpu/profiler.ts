@@ -26,7 +26,7 @@ export class Profiler {
       kind,
       shader,
       work,
-      ms: times[i]!,
+      ms: times[i],
     }));
   }
 
@@ -60,7 +60,7 @@ export class Profiler {
       device.queue.submit([commands.finish()]);
       await staging.mapAsync(GPUMapMode.READ);
       const stamps = new BigInt64Array(staging.getMappedRange());
-      return part.map((_, i) => Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6);
+      return part.map((_, i) => Number(stamps[2 * i + 1] - stamps[2 * i]) / 1e6);
     } finally {
       for (const thing of [querySet, resolved, staging]) thing.destroy();
     }

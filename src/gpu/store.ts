@@ -64,7 +64,7 @@ export class WeightStore {
     this.bytes = groups.reduce((sum, { size }) => sum + size, 0);
     for (const [i, { members }] of groups.entries()) {
       for (const { weight, offset } of members) {
-        this.#places.set(weight.key, { buffer: buffers[i]!, offset, size: weight.bytes });
+        this.#places.set(weight.key, { buffer: buffers[i], offset, size: weight.bytes });
         weight.sources.forEach((source, index) => {
           const targets = this.#targets.get(source.name) ?? [];
           targets.push({ weight, index });
@@ -88,7 +88,7 @@ export class WeightStore {
     for (const { weight, index } of this.#targets.get(name) ?? []) {
       if (weight.dtype === "u32") throw new Error(`${this.#where} ${name}: got floats, the plan has integers`);
       this.#upload(weight, packSource(weight, index, values(weight.dtype), rows));
-      count = weight.sources[index]!.shape[0];
+      count = weight.sources[index].shape[0];
     }
     if (rows === undefined || rows.first + rows.count === count) this.#awaited.delete(name);
     await this.#drain();

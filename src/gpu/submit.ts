@@ -42,8 +42,8 @@ export async function submitPaced(
     const { budget } = pace;
     let work = 0;
     for (; next < encoded.length && (work === 0 || work < budget); next++) {
-      record(pass, encoded[next]!);
-      work += encoded[next]!.dispatch.work;
+      record(pass, encoded[next]);
+      work += encoded[next].dispatch.work;
     }
     pass.end();
     const sent = performance.now();

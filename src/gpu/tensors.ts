@@ -52,7 +52,7 @@ export class TensorMemory {
   }
 
   #bufferOf(arena: number): GPUBuffer {
-    return arena === KEPT ? this.#kept! : this.#context.arenas[arena]!;
+    return arena === KEPT ? this.#kept! : this.#context.arenas[arena];
   }
 
   /** Overwrites a tensor; values as `read` gives them. */

@@ -91,7 +91,7 @@ async function fastest(
 async function firstWrong(context: GpuContext, checks: readonly Sample[]): Promise<string | undefined> {
   for (const sample of checks) {
     const { graph, inputs, held } = sample;
-    const expected = runReference(graph, inputs, ({ name }) => held.weights.get(name)!, held.matrices)["y"]!;
+    const expected = runReference(graph, inputs, ({ name }) => held.weights.get(name)!, held.matrices)["y"];
     if (!agrees(await withExecutor(context, sample, (run) => run()), expected)) return graph.name;
   }
   return undefined;
@@ -136,7 +136,7 @@ async function withExecutor<T>(
   const executor = new Executor(context, plan, store);
   try {
     await fillStore(store, graph, held);
-    return await work(async () => (await executor.run(inputs))["y"]!);
+    return await work(async () => (await executor.run(inputs))["y"]);
   } finally {
     executor.destroy();
     store.destroy();
@@ -150,5 +150,5 @@ function wave(length: number, amplitude = 1): Float32Array {
 
 function agrees(got: Float32Array, expected: Float32Array): boolean {
   const greatest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  return got.every((value, i) => Math.abs(value - expected[i]!) <= TOLERANCE * greatest);
+  return got.every((value, i) => Math.abs(value - expected[i]) <= TOLERANCE * greatest);
 }

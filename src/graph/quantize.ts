@@ -182,7 +182,7 @@ class Pass {
   }
 
   #bosOf({ path, weight }: LinearPart): Weight {
-    const bos = { name: `${path}.bos`, shape: [this.#bosImages, weight.shape[0]!], derivedFrom: weight.name };
+    const bos = { name: `${path}.bos`, shape: [this.#bosImages, weight.shape[0]], derivedFrom: weight.name };
     this.#bos.push(bos);
     return bos;
   }

@@ -101,16 +101,16 @@ export const attention: Kernel<AttentionOp> = {
           for (let key = 0; key < seen; key++) {
             const kAt = (image * keys + key) * k.tensor.shape[3] + k.offset + head * d;
             let score = 0;
-            for (let c = 0; c < d; c++) score += qs[qAt + c]! * ks[kAt + c]!;
+            for (let c = 0; c < d; c++) score += qs[qAt + c] * ks[kAt + c];
             scores[key] = score / Math.sqrt(d);
-            greatest = Math.max(greatest, scores[key]!);
+            greatest = Math.max(greatest, scores[key]);
           }
           let total = 0;
-          for (let key = 0; key < seen; key++) total += scores[key] = Math.exp(scores[key]! - greatest);
+          for (let key = 0; key < seen; key++) total += scores[key] = Math.exp(scores[key] - greatest);
           for (let c = 0; c < d; c++) {
             let sum = 0;
             for (let key = 0; key < seen; key++)
-              sum += scores[key]! * vs[(image * keys + key) * v.tensor.shape[3] + v.offset + head * d + c]!;
+              sum += scores[key] * vs[(image * keys + key) * v.tensor.shape[3] + v.offset + head * d + c];
             out[(image * queries + row) * q.channels + head * d + c] = sum / total;
           }
         }

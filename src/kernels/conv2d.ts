@@ -79,15 +79,15 @@ export const conv2d: Kernel<Conv2dOp> = {
                 if (upsample) [iy, ix] = [Math.floor((iy * height) / outHeight), Math.floor((ix * width) / outWidth)];
                 const pixel = (image * height + iy) * width + ix;
                 for (let c = 0; c < c1 + c2; c++)
-                  sums[w.segmentOf[c]!]! +=
-                    (c < c1 ? input[pixel * c1 + c]! - zero : skip![pixel * c2 + c - c1]! - skipZero) *
-                    w.weights[((channel * (c1 + c2) + c) * kernel + ky) * kernel + kx]!;
+                  sums[w.segmentOf[c]] +=
+                    (c < c1 ? input[pixel * c1 + c] - zero : skip![pixel * c2 + c - c1] - skipZero) *
+                    w.weights[((channel * (c1 + c2) + c) * kernel + ky) * kernel + kx];
               }
             const at = ((image * outHeight + oy) * outWidth + ox) * n + channel;
-            let sum = b ? b[channel]! : 0;
-            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(channel, segment) * sums[segment]!;
-            if (rows) sum += rows[image * n + channel]!;
-            if (add) sum += add[at]!;
+            let sum = b ? b[channel] : 0;
+            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(channel, segment) * sums[segment];
+            if (rows) sum += rows[image * n + channel];
+            if (add) sum += add[at];
             out[at] = activate(activation, sum);
           }
     return out;

@@ -26,9 +26,9 @@ export function quantizedFactors(matrix: QuantizedMatrix, quantization: Quantiza
   const weights = new Float64Array(codes.length);
   for (let row = 0; row < rows; row++)
     for (let segment = 0; segment < segments.length; segment++) {
-      const zeroPoint = zeroPoints[row * segments.length + segment]!;
+      const zeroPoint = zeroPoints[row * segments.length + segment];
       const end = row * columns + segmentEnd(matrix, segment);
-      for (let i = row * columns + segments[segment]!; i < end; i++) weights[i] = codes[i]! - zeroPoint;
+      for (let i = row * columns + segments[segment]; i < end; i++) weights[i] = codes[i] - zeroPoint;
     }
   const segmentOf = segments.flatMap((from, segment) => {
     const channels = (segmentEnd(matrix, segment) - from) / quantization.taps;
@@ -38,6 +38,6 @@ export function quantizedFactors(matrix: QuantizedMatrix, quantization: Quantiza
     weights,
     segmentOf,
     segments: segments.length,
-    scale: (row, segment) => (acts[segment]?.scale ?? 1) * scales[row * segments.length + segment]!,
+    scale: (row, segment) => (acts[segment]?.scale ?? 1) * scales[row * segments.length + segment],
   };
 }

@@ -45,7 +45,7 @@ export function runReference(
   matrices: TwinInputs["matrices"] = quantizeLayers(graph, weight),
 ): Record<string, Float32Array> {
   const values = new Map<number, Float32Array>();
-  for (const [name, tensor] of Object.entries(graph.inputs)) values.set(tensor.id, Float32Array.from(inputs[name]!));
+  for (const [name, tensor] of Object.entries(graph.inputs)) values.set(tensor.id, Float32Array.from(inputs[name]));
   const twin: TwinInputs = { tensor: ({ id }) => values.get(id)!, weight, matrices };
   for (const op of graph.ops) values.set(op.y.id, referenceOf(op, twin));
   return Object.fromEntries(Object.entries(graph.outputs).map(([name, { id }]) => [name, values.get(id)!]));

@@ -12,7 +12,7 @@ export const linear: Kernel<LinearOp> = {
     const { path, y, activation, residual } = op;
     let first = 0;
     return partGroups(op).flatMap((parts) => {
-      const { x = op.x } = parts[0]!;
+      const { x = op.x } = parts[0];
       const channels = channelsOf(parts);
       const product: Product = {
         // A fused layer that falls apart is reported layer by layer.
@@ -26,7 +26,7 @@ export const linear: Kernel<LinearOp> = {
         taps: 1,
         activation,
         weights: parts.map(({ weight }) => weight),
-        quantization: partQuantization(op, parts[0]!),
+        quantization: partQuantization(op, parts[0]),
         biases: parts.flatMap(({ bias }) => bias ?? []),
         bos: parts.flatMap(({ bos }) => bos ?? []),
         defines: {},
@@ -57,18 +57,17 @@ export const linear: Kernel<LinearOp> = {
         : floatFactors(weight(part.weight), k);
       const b = part.bias && weight(part.bias);
       const bos = part.bos && weight(part.bos);
-      const count = part.weight.shape[0]!;
+      const count = part.weight.shape[0];
       const sums = new Float64Array(w.segments);
       for (let row = 0; row < rows; row++)
         for (let column = 0; column < count; column++) {
-          let sum = b ? b[column]! : 0;
+          let sum = b ? b[column] : 0;
           if (bos && row % tokens === 0) {
-            sum += bos[Math.min(row / tokens, part.bos!.shape[0]! - 1) * count + column]!;
+            sum += bos[Math.min(row / tokens, part.bos!.shape[0] - 1) * count + column];
           } else {
             sums.fill(0);
-            for (let i = 0; i < k; i++)
-              sums[w.segmentOf[i]!]! += (input[row * k + i]! - zero) * w.weights[column * k + i]!;
-            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(column, segment) * sums[segment]!;
+            for (let i = 0; i < k; i++) sums[w.segmentOf[i]] += (input[row * k + i] - zero) * w.weights[column * k + i];
+            for (let segment = 0; segment < w.segments; segment++) sum += w.scale(column, segment) * sums[segment];
           }
           before[row * columns + first + column] = sum;
         }
@@ -78,10 +77,10 @@ export const linear: Kernel<LinearOp> = {
     const add = residual && tensor(residual);
     for (let row = 0; row < rows; row++)
       for (let column = 0; column < n; column++) {
-        const value = before[row * columns + column]! + (add ? add[row * n + column]! : 0);
+        const value = before[row * columns + column] + (add ? add[row * n + column] : 0);
         out[row * n + column] =
           activation === "geglu"
-            ? value * activate("gelu", before[row * columns + n + column]!)
+            ? value * activate("gelu", before[row * columns + n + column])
             : activate(activation, value);
       }
     return out;
@@ -95,14 +94,14 @@ function partGroups(op: LinearOp): LinearPart[][] {
   const groups: LinearPart[][] = [];
   for (const part of op.parts) {
     const last = groups.at(-1);
-    if (last && formatOf(last[0]!) === formatOf(part)) last.push(part);
+    if (last && formatOf(last[0]) === formatOf(part)) last.push(part);
     else groups.push([part]);
   }
   return groups;
 }
 
 const channelsOf = (parts: readonly LinearPart[]): number =>
-  parts.reduce((sum, { weight }) => sum + weight.shape[0]!, 0);
+  parts.reduce((sum, { weight }) => sum + weight.shape[0], 0);
 
 const partQuantization = (op: LinearOp, { x = op.x, quant }: LinearPart): Quantization | undefined =>
   quant && quantizationOf(quant, { x, taps: 1, split: false });

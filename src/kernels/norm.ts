@@ -46,8 +46,8 @@ export const layerNorm: Kernel<LayerNormOp> = {
     const b = inputs.weight(bias);
     const out = new Float32Array(input.length);
     for (let first = 0; first < input.length; first += channels) {
-      const { mean, norm } = statistics(channels, (i) => input[first + i]!, eps);
-      for (let c = 0; c < channels; c++) out[first + c] = (input[first + c]! - mean) * norm * w[c]! + b[c]!;
+      const { mean, norm } = statistics(channels, (i) => input[first + i], eps);
+      for (let c = 0; c < channels; c++) out[first + c] = (input[first + c] - mean) * norm * w[c] + b[c];
     }
     return out;
   },
@@ -119,7 +119,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
     const w = inputs.weight(weight);
     const b = inputs.weight(bias);
     const imagePixels = height * width;
-    const at = (pixel: number, c: number): number => (c < c1 ? input[pixel * c1 + c]! : skip![pixel * c2 + c - c1]!);
+    const at = (pixel: number, c: number): number => (c < c1 ? input[pixel * c1 + c] : skip![pixel * c2 + c - c1]);
     const out = new Float32Array(batch * imagePixels * channels);
     for (let image = 0; image < batch; image++)
       for (let group = 0; group < groups; group++) {
@@ -128,7 +128,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
         for (let i = 0; i < imagePixels * size; i++) {
           const c = group * size + (i % size);
           const pixel = image * imagePixels + Math.floor(i / size);
-          out[pixel * channels + c] = activate(activation, (value(i) - mean) * norm * w[c]! + b[c]!);
+          out[pixel * channels + c] = activate(activation, (value(i) - mean) * norm * w[c] + b[c]);
         }
       }
     return out;

@@ -33,7 +33,7 @@ describe("floats", () => {
   ])("of %s", (_, packed) => {
     packed.sources.forEach((source, index) => {
       const whole = values(source);
-      const rows = source.shape[0]!;
+      const rows = source.shape[0];
       const perRow = whole.length / rows;
       for (const step of [4, 8]) {
         const parts = function* (): Generator<Run> {
@@ -76,7 +76,7 @@ describe("integers", () => {
       const [wholes, pieces]: [Run[], Run[]] = [[], []];
       sources.forEach((source, index) => {
         const layer = { path: source.name, weight: source, quantization, gated };
-        const floats = heldRows(values(source), source.shape[0]!);
+        const floats = heldRows(values(source), source.shape[0]);
         const matrix = quantizeLayer(layer, floats, ROUNDINGS[quantization.weight.range]);
         wholes.push(...packMatrix(packed, index, matrix));
         const own = words(matrix, layer);
@@ -87,7 +87,7 @@ describe("integers", () => {
       expect(memory(packed, pieces)).toEqual(memory(packed, wholes));
       expect(memory(packed, wholes).some((word) => word !== 0)).toBe(true);
     }
-    const shape = parametersShape(sources[0]!, quantization);
+    const shape = parametersShape(sources[0], quantization);
     expect(shape.reduce((product, size) => product * size, 1)).toBe(sourceWords(parameters, 0));
   });
 });

@@ -31,7 +31,7 @@ export const embedding: Kernel<EmbeddingOp> = {
     return Float32Array.from({ length: at.length * channels }, (_, i) => {
       const row = Math.floor(i / channels);
       const c = i % channels;
-      return words[at[row]! * channels + c]! + places[(row % tokens) * channels + c]!;
+      return words[at[row] * channels + c] + places[(row % tokens) * channels + c];
     });
   },
 };
@@ -62,7 +62,7 @@ export const gather: Kernel<GatherOp> = {
     return Float32Array.from(
       { length: batch * channels },
       (_, i) =>
-        from[(Math.floor(i / channels) * height * width + at[Math.floor(i / channels)]!) * channels + (i % channels)]!,
+        from[(Math.floor(i / channels) * height * width + at[Math.floor(i / channels)]) * channels + (i % channels)],
     );
   },
 };

@@ -51,7 +51,7 @@ export function quantizedWeights(
   quantization: Quantization,
   gated: boolean,
 ): { codes: PackedWeight; parameters: PackedWeight } {
-  const rows = quads(sources.reduce((sum, { shape }) => sum + shape[0]!, 0)) * 4;
+  const rows = quads(sources.reduce((sum, { shape }) => sum + shape[0], 0)) * 4;
   const { taps, channels, weight } = quantization;
   const codes: CodeLayout = { bits: weight.bits, rows, taps, channels, gated };
   const segments = segmentsOf(quantization).length;
@@ -108,7 +108,7 @@ export function quantizeLayer(
   const { bits, symmetric } = quantization.weight;
   const columns = channelCount(channels) * taps;
   const segments = segmentsOf(quantization);
-  return quantizeMatrix(floats, { path, rows: weight.shape[0]!, columns, bits, symmetric, segments }, rounding);
+  return quantizeMatrix(floats, { path, rows: weight.shape[0], columns, bits, symmetric, segments }, rounding);
 }
 
 /** The weights of all layers of a graph that has integers, by name, from floats in memory. */
@@ -119,7 +119,7 @@ export function quantizeLayers(
 ): Map<string, QuantizedMatrix> {
   return new Map(
     Array.from(quantizedLayers(graph), ([name, layer]) => {
-      const floats = heldRows(floatsOf(layer.weight), layer.weight.shape[0]!);
+      const floats = heldRows(floatsOf(layer.weight), layer.weight.shape[0]);
       return [name, quantizeLayer(layer, floats, roundingOf(layer))];
     }),
   );

@@ -16,22 +16,22 @@ export interface Run {
 
 /** Stacked [N, K] or [N, K, kernel, kernel] parameters as one matrix. */
 export function matrix(sources: readonly Weight[], dtype: "f32" | "f16", gated = false): PackedWeight {
-  const rows = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
-  const channels = sources[0]!.shape[1]!;
-  const taps = elementCount(sources[0]!.shape.slice(2));
+  const rows = sources.reduce((sum, { shape }) => sum + shape[0], 0);
+  const channels = sources[0].shape[1];
+  const taps = elementCount(sources[0].shape.slice(2));
   return packed(sources, { kind: "matrix", rows, taps, channels, gated }, dtype);
 }
 
 /** Stacked [N] parameters as one vector. */
 export function vector(sources: readonly Weight[], gated = false): PackedWeight {
-  const length = sources.reduce((sum, { shape }) => sum + shape[0]!, 0);
+  const length = sources.reduce((sum, { shape }) => sum + shape[0], 0);
   return packed(sources, { kind: "vector", length, gated }, "f32");
 }
 
 /** [rows, N] parameters side by side. */
 export function table(sources: readonly Weight[]): PackedWeight {
-  const columns = sources.reduce((sum, { shape }) => sum + shape[1]!, 0);
-  return packed(sources, { kind: "table", rows: sources[0]!.shape[0]!, columns, gated: false }, "f32");
+  const columns = sources.reduce((sum, { shape }) => sum + shape[1], 0);
+  return packed(sources, { kind: "table", rows: sources[0].shape[0], columns, gated: false }, "f32");
 }
 
 function packed(sources: readonly Weight[], layout: FloatLayout, dtype: "f32" | "f16"): PackedWeight {
@@ -58,8 +58,8 @@ export function packedElements(layout: FloatLayout): number {
  */
 export function* packSource(weight: PackedWeight, index: number, values: Floats, part?: RowRange): Generator<Run> {
   const layout = weight.layout as FloatLayout;
-  const source = weight.sources[index]!;
-  const { first, count } = part ?? { first: 0, count: source.shape[0]! };
+  const source = weight.sources[index];
+  const { first, count } = part ?? { first: 0, count: source.shape[0] };
   if (values.length !== count * elementCount(source.shape.slice(1)))
     throw new MixdqError(
       "invalid-model",
@@ -67,7 +67,7 @@ export function* packSource(weight: PackedWeight, index: number, values: Floats,
     );
   if (layout.kind === "table") {
     const [rows, columns] = source.shape as [number, number];
-    const firstColumn = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[1]!, 0);
+    const firstColumn = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[1], 0);
     for (let row = 0; row < rows; row++)
       yield {
         offset: row * quads(layout.columns) * 4 + firstColumn,
@@ -75,7 +75,7 @@ export function* packSource(weight: PackedWeight, index: number, values: Floats,
       };
     return;
   }
-  const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0) + first;
+  const firstRow = weight.sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0], 0) + first;
   const isEnd = first + count === source.shape[0];
   const taps = layout.kind === "matrix" ? layout.taps : 1;
   const channels = layout.kind === "matrix" ? layout.channels : 1;
@@ -115,7 +115,7 @@ function layRows(values: Floats, rows: number, taps: number, channels: number, s
     for (let tap = 0; tap < taps; tap++) {
       const from = row * channels * taps + tap;
       const to = row * stride + tap * padded;
-      for (let channel = 0; channel < channels; channel++) out[to + channel] = values[from + channel * taps]!;
+      for (let channel = 0; channel < channels; channel++) out[to + channel] = values[from + channel * taps];
     }
   return out;
 }

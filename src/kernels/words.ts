@@ -12,7 +12,7 @@ import type { Run } from "./weights.ts";
 export function packMatrix(packed: PackedWeight, index: number, matrix: QuantizedMatrix): Generator<Run> {
   const { layout, sources, quantization } = packed;
   const words = layout.kind === "codes" ? layerCodes : layerParameters;
-  const layer = { weight: sources[index]!, quantization: quantization!, gated: layout.gated };
+  const layer = { weight: sources[index], quantization: quantization!, gated: layout.gated };
   return placeWords(packed, index, words(matrix, layer));
 }
 
@@ -36,17 +36,17 @@ export function segmentActivations(
   { channels, taps, activations }: Quantization,
 ): readonly ActivationQuant[] {
   const [first, second = first] = activations;
-  return first ? segments.map((column) => (column < channels[0]! * taps ? first : second!)) : [];
+  return first ? segments.map((column) => (column < channels[0] * taps ? first : second!)) : [];
 }
 
 /** [segments, rows padded to a multiple of 4, words]: the shape of `layerParameters`. */
 export function parametersShape({ shape }: Weight, quantization: Quantization): readonly [number, number, number] {
-  return [segmentsOf(quantization).length, parameterRows(shape[0]!), wordsOf(quantization)];
+  return [segmentsOf(quantization).length, parameterRows(shape[0]), wordsOf(quantization)];
 }
 
 /** How many words `layerCodes` or `layerParameters` give for a source of a packed weight. */
 export function sourceWords({ layout, sources }: PackedWeight, index: number): number {
-  const rows = sources[index]!.shape[0]!;
+  const rows = sources[index].shape[0];
   if (layout.kind === "codes") return codeWords({ ...layout.codes, rows });
   return layout.kind === "parameters" ? layout.segments * parameterRows(rows) * layout.words : 0;
 }
@@ -54,8 +54,8 @@ export function sourceWords({ layout, sources }: PackedWeight, index: number): n
 /** Words of `layerCodes` or `layerParameters` from word `first` on, and where they go within a packed weight. */
 export function* placeWords(weight: PackedWeight, index: number, own: Uint32Array, first = 0): Generator<Run> {
   const { layout, sources } = weight;
-  const rows = sources[index]!.shape[0]!;
-  const firstRow = sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0]!, 0);
+  const rows = sources[index].shape[0];
+  const firstRow = sources.slice(0, index).reduce((sum, { shape }) => sum + shape[0], 0);
   if (layout.kind === "codes") {
     const rowWords = codeWords({ ...layout.codes, rows: 1 });
     yield { offset: firstRow * rowWords + first, values: own };

@@ -84,7 +84,7 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
   checkLatents(unet, vae, files.location);
 
   // StableDiffusionPipeline would pass the tokenizer's attention mask on.
-  if (isStableDiffusion({ pipeline, isXl })) textEncoders[0]!.config.only("use_attention_mask", false);
+  if (isStableDiffusion({ pipeline, isXl })) textEncoders[0].config.only("use_attention_mask", false);
   const [height, width] = unet.sampleSize;
   return {
     location: files.location,

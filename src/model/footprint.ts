@@ -74,7 +74,7 @@ export function footprintOf(model: GraphSource, options: FootprintOptions): Foot
   const graphs = new ModelGraphs(model, precision, config);
   const parts = graphs.components({ batch: isGuided ? 2 : 1, ...shape, tokens: graphs.tokens });
   const planned = parts.map((part): PlannedPart => {
-    const graph = part.graphs[0]!.build();
+    const graph = part.graphs[0].build();
     return { part, graph, plan: makePlan(graph, { caps, limits, weightType: weightTypeOf(part, precision) }) };
   });
   const components = Object.fromEntries(

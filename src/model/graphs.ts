@@ -37,7 +37,7 @@ export class ModelGraphs {
 
   /** Of text encoder `i`, for one prompt. */
   text(i: number): KeyedGraph {
-    const { config, projects } = this.#model.textEncoders[i]!;
+    const { config, projects } = this.#model.textEncoders[i];
     const shape = { batch: 1, state: this.#model.textState, projects };
     return { key: "1", build: () => buildTextEncoder(config, shape, TEXT_TYPE) };
   }
@@ -62,7 +62,7 @@ export class ModelGraphs {
 
   /** Tokens of a prompt. */
   get tokens(): number {
-    return this.#model.textEncoders[0]!.tokenizer.length;
+    return this.#model.textEncoders[0].tokenizer.length;
   }
 
   /** Every component, in the order in which they are loaded: with the graphs of `shape`, by default of one picture of the model's own size. */

@@ -13,7 +13,7 @@ export const sizeOf = ({ channels, height, width }: ImageShape): number => chann
 export function toChannelsLast(values: Float32Array, { channels, height, width }: ImageShape): Float32Array {
   const plane = height * width;
   const out = new Float32Array(values.length);
-  for (let c = 0; c < channels; c++) for (let i = 0; i < plane; i++) out[i * channels + c] = values[c * plane + i]!;
+  for (let c = 0; c < channels; c++) for (let i = 0; i < plane; i++) out[i * channels + c] = values[c * plane + i];
   return out;
 }
 
@@ -21,7 +21,7 @@ export function toChannelsLast(values: Float32Array, { channels, height, width }
 export function toChannelsFirst(values: Float32Array, { channels, height, width }: ImageShape): Float32Array {
   const plane = height * width;
   const out = new Float32Array(values.length);
-  for (let c = 0; c < channels; c++) for (let i = 0; i < plane; i++) out[c * plane + i] = values[i * channels + c]!;
+  for (let c = 0; c < channels; c++) for (let i = 0; i < plane; i++) out[c * plane + i] = values[i * channels + c];
   return out;
 }
 
@@ -33,15 +33,15 @@ export function sideBySide(parts: readonly Float32Array[], rows: number): Float3
   let offset = 0;
   for (const [i, part] of parts.entries()) {
     for (let row = 0; row < rows; row++)
-      out.set(part.subarray(row * widths[i]!, (row + 1) * widths[i]!), row * width + offset);
-    offset += widths[i]!;
+      out.set(part.subarray(row * widths[i], (row + 1) * widths[i]), row * width + offset);
+    offset += widths[i];
   }
   return out;
 }
 
 /** One after the other; a single one as it is. */
 export function joined(parts: readonly Float32Array[]): Float32Array {
-  if (parts.length === 1) return parts[0]!;
+  if (parts.length === 1) return parts[0];
   const out = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
   let offset = 0;
   for (const part of parts) {

@@ -43,7 +43,7 @@ export async function loadModel(
     ),
   );
   const progress = new LoadProgressSum(
-    weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i]!)),
+    weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i])),
     onProgress,
   );
   const networks: Network[] = [];
@@ -58,7 +58,7 @@ export async function loadModel(
         onBytes: (loaded, file) => progress.report(i, loaded, file),
         onPipeline: (compiled, pipelines) => progress.compile(compiled, pipelines),
       };
-      networks.push(await runtime.load({ ...component, weights: weights[i]!, bos, signal, ...hooks }));
+      networks.push(await runtime.load({ ...component, weights: weights[i], bos, signal, ...hooks }));
     }
     throwIfAborted(signal); // between the last byte and here
   } catch (error) {
@@ -71,7 +71,7 @@ export async function loadModel(
 }
 
 const parameters = ({ graphs }: ComponentGraphs): number =>
-  graphs[0]!.build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  graphs[0].build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 
 /** The text encoders alone, for what they make of the BOS token: what a BOS cache is computed from, [channels]. */
 export async function loadFirstToken(
@@ -99,7 +99,7 @@ async function firstToken(
   signal: AbortSignal | undefined,
 ): Promise<Float32Array> {
   const encoders = description.textEncoders.map(
-    (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]!),
+    (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]),
   );
   const { hidden } = await encodePrompt(encoders, description, "", { signal, warnings: [] });
   return hidden.slice(0, description.unet.crossAttentionDim);

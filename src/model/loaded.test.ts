@@ -153,7 +153,7 @@ test("guidance without a negative prompt compares with zeros in SDXL, and with t
   const settings = checkRequest({ prompt: "a", seed: 1, guidanceScale: 5 }, model.description);
   const { conditioning, hidden } = await model.encode(settings);
   expect(conditioning).toHaveLength(2);
-  expect(conditioning[0]!.hidden.every((value) => value === 0)).toBe(true);
+  expect(conditioning[0].hidden.every((value) => value === 0)).toBe(true);
   expect(hidden).toHaveLength(2 * LENGTH * model.unet.config.crossAttentionDim);
   runtime.taken();
   await model.encode({ ...settings, negativePrompt: "" });

@@ -45,7 +45,7 @@ export class LoadedModel {
     this.runtime = runtime;
     this.graphs = graphs;
     this.textEncoders = description.textEncoders.map(
-      (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]!),
+      (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]),
     );
     this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
     // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).

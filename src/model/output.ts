@@ -42,7 +42,7 @@ export function toRgba(
   const out = new Uint8ClampedArray(plane * 4);
   for (let i = 0; i < plane; i++) {
     for (let channel = 0; channel < 3; channel++) {
-      const value = image[channel * plane + i]!;
+      const value = image[channel * plane + i];
       if (!Number.isFinite(value))
         throw new MixdqError(
           "invalid-output",

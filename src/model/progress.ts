@@ -16,7 +16,7 @@ export class LoadProgressSum {
   /** `loaded` bytes of component `index` have come, the last of them from `file`. */
   report(index: number, loaded: number, file: string): void {
     this.#loaded[index] = loaded;
-    this.#totals[index] = Math.max(this.#totals[index]!, loaded);
+    this.#totals[index] = Math.max(this.#totals[index], loaded);
     const [loadedBytes, totalBytes] = [sum(this.#loaded), sum(this.#totals)];
     const progress = Math.min(99, (100 * loadedBytes) / totalBytes);
     this.#onProgress?.({ status: "download", file, loadedBytes, totalBytes, progress });

@@ -114,9 +114,9 @@ const BOS_TOLERANCE = 1e-3;
 export function checkFirstTokens(hidden: Float32Array, images: number, bos: readonly Float32Array[]): void {
   const perImage = hidden.length / images;
   for (let image = 0; image < images; image++) {
-    const state = bos[Math.min(image, bos.length - 1)]!;
+    const state = bos[Math.min(image, bos.length - 1)];
     const greatest = state.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-    const worst = state.reduce((most, value, c) => Math.max(most, Math.abs(value - hidden[image * perImage + c]!)), 0);
+    const worst = state.reduce((most, value, c) => Math.max(most, Math.abs(value - hidden[image * perImage + c])), 0);
     if (worst > BOS_TOLERANCE * greatest)
       throw new MixdqError(
         "invalid-input",

@@ -47,7 +47,7 @@ export class LoadedTextEncoder {
       ...(projects && { eos: Uint32Array.of(pooledToken(config, ids)) }),
     };
     const outputs = await watched(component, { signal }, (options) => this.#network.run(this.#graph, inputs, options));
-    return { hidden: outputs["hidden"]!, pooled: outputs["pooled"], truncated };
+    return { hidden: outputs["hidden"], pooled: outputs["pooled"], truncated };
   }
 }
 
@@ -60,7 +60,7 @@ export async function encodePrompt(
 ): Promise<Conditioning> {
   const states: Float32Array[] = [];
   let pooled: Float32Array | undefined;
-  const tokens = encoders[0]!.description.tokenizer.length;
+  const tokens = encoders[0].description.tokenizer.length;
   for (const [i, encoder] of encoders.entries()) {
     throwIfAborted(signal);
     const encoded = await encoder.encode(prompt, signal);

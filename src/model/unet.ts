@@ -86,7 +86,7 @@ export class LoadedUNet {
     const inputs = this.inputs(sample, timestep, context);
     const graph = this.#graphs.unet(context.shape);
     const outputs = await watched("unet", options, (watching) => this.network.run(graph, inputs, watching));
-    return split(outputs["out_sample"]!, context.images).map((image) => toChannelsFirst(image, context.latents));
+    return split(outputs["out_sample"], context.images).map((image) => toChannelsFirst(image, context.latents));
   }
 }
 

@@ -34,7 +34,7 @@ export class LoadedVae {
     if (!this.#hasStatistics || !latentsMean || !latentsStd) return latents.map((value) => value / scalingFactor);
     return latents.map((value, i) => {
       const channel = Math.floor(i / plane);
-      return (value * latentsStd[channel]!) / scalingFactor + latentsMean[channel]!;
+      return (value * latentsStd[channel]) / scalingFactor + latentsMean[channel];
     });
   }
 }

@@ -71,7 +71,7 @@ test("sharing memory needs far less of it, and lies within arenas that hold ever
   const { placements, arenaBytes, keptBytes } = shared.memory;
   for (const { arena, offset, bytes } of placements.values()) {
     expect(offset % 256).toBe(0);
-    expect(offset + bytes).toBeLessThanOrEqual(arena === KEPT ? keptBytes : arenaBytes[arena]!);
+    expect(offset + bytes).toBeLessThanOrEqual(arena === KEPT ? keptBytes : arenaBytes[arena]);
   }
 });
 

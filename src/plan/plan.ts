@@ -96,7 +96,7 @@ export function variantKey({ shader, defines, constants }: Dispatch, sizes: Devi
 export function describePlan(plan: Plan): string {
   const { placements, arenaBytes, keptBytes } = plan.memory;
   const lines = plan.dispatches.map((dispatch, i) => {
-    const written = dispatch.bindings[dispatch.writes[0]!] as Tensor;
+    const written = dispatch.bindings[dispatch.writes[0]] as Tensor;
     const { arena, offset } = placements.get(written.id)!;
     const place = arena === KEPT ? `kept+${offset}` : `@${arena}+${offset}`;
     return [

@@ -40,7 +40,7 @@ export function quantizeActivations(
   const top = 2 ** bits - 1;
   const codes = new Int8Array(values.length);
   for (let i = 0; i < values.length; i++) {
-    const code = roundHalfEven(Math.fround(values[i]! / scale)) + zeroPoint;
+    const code = roundHalfEven(Math.fround(values[i] / scale)) + zeroPoint;
     codes[i] = Math.min(Math.max(code, 0), top) - CODE_OFFSET;
   }
   return codes;

@@ -72,11 +72,11 @@ test("gated rows lie in turns of four", () => {
 test("any codes of any shape survive the way there and back", () => {
   const below = stream(1);
   for (let round = 0; round < 200; round++) {
-    const bits = BITS[round % 4]!;
+    const bits = BITS[round % 4];
     const gated = below(2) === 1;
     const channels = Array.from({ length: 1 + below(2) }, () => 1 + below(70));
     const rows = gated ? 8 * (1 + below(3)) : 1 + below(9);
-    const shape = layout(bits, channels, rows, [1, 9, 4][below(3)]!, gated);
+    const shape = layout(bits, channels, rows, [1, 9, 4][below(3)], gated);
     const count = channels.reduce((sum, c) => sum + c, 0) * rows * shape.taps;
     const codes = randomCodes(count, bits, below);
     const words = packCodes(codes, shape);

@@ -52,9 +52,9 @@ export function packCodes(codes: Int8Array, layout: CodeLayout): Uint32Array<Arr
     for (let row = 0, i = 0; row < rows; row++) {
       const base = storedRow(row, layout) * taps * tapBytes;
       for (let channel = 0; channel < channels; channel++) {
-        let at = base + place[channel]!;
-        const left = shift[channel]!;
-        for (let tap = 0; tap < taps; tap++, i++, at += tapBytes) bytes[at]! |= ((codes[i]! >> from) & mask) << left;
+        let at = base + place[channel];
+        const left = shift[channel];
+        for (let tap = 0; tap < taps; tap++, i++, at += tapBytes) bytes[at] |= ((codes[i] >> from) & mask) << left;
       }
     }
   return words;
@@ -72,9 +72,9 @@ export function unpackCodes(words: Uint32Array, layout: CodeLayout): Int8Array<A
     for (let row = 0, i = 0; row < rows; row++) {
       const base = storedRow(row, layout) * taps * tapBytes;
       for (let channel = 0; channel < channels; channel++) {
-        let at = base + place[channel]!;
-        const right = shift[channel]!;
-        for (let tap = 0; tap < taps; tap++, i++, at += tapBytes) codes[i]! |= ((bytes[at]! >> right) & mask) << from;
+        let at = base + place[channel];
+        const right = shift[channel];
+        for (let tap = 0; tap < taps; tap++, i++, at += tapBytes) codes[i] |= ((bytes[at] >> right) & mask) << from;
       }
     }
   return codes;

@@ -21,7 +21,7 @@ test("known halves have their known values", () => {
 test("halfway cases go to the even neighbour, everything else to the nearest", () => {
   const positive = ALL_BITS.subarray(0, 0x7bff);
   const values = fromHalf(ALL_BITS);
-  const middles = Float32Array.from(positive, (bits) => (values[bits]! + values[bits + 1]!) / 2);
+  const middles = Float32Array.from(positive, (bits) => (values[bits] + values[bits + 1]) / 2);
   const even = positive.map((bits) => bits + (bits & 1));
   const nudge = (by: number) => {
     const bits = new Uint32Array(middles.slice().buffer);
@@ -40,7 +40,7 @@ test("normal deviates lose at most half a unit in the last place", () => {
   const values = createGenerator(1).randn(10_000);
   const back = fromHalf(toHalf(values));
   const isClose = (value: number, i: number) =>
-    Math.abs(back[i]! - value) <= Math.max(2 ** -25, Math.abs(value) * 2 ** -11);
+    Math.abs(back[i] - value) <= Math.max(2 ** -25, Math.abs(value) * 2 ** -11);
   expect([...values].findIndex((value, i) => !isClose(value, i))).toBe(-1);
 });
 

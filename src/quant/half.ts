@@ -17,7 +17,7 @@ export function toHalf(values: Float32Array): Uint16Array<ArrayBuffer> {
   const source = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const halves = new Uint16Array(values.length);
   for (let i = 0; i < source.length; i++) {
-    const bits = source[i]!;
+    const bits = source[i];
     const sign = (bits >>> 16) & 0x8000;
     const magnitude = bits & 0x7fff_ffff;
     if (magnitude >= INFINITE_BITS) halves[i] = sign | (magnitude > 0x7f80_0000 ? 0x7e00 : 0x7c00);
@@ -26,8 +26,8 @@ export function toHalf(values: Float32Array): Uint16Array<ArrayBuffer> {
       halves[i] = sign | ((magnitude - 0x3800_0000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
     } else {
       // Subnormal halves are multiples of 2^-24, the spacing of float32 in [0.5, 1): adding 0.5 does the rounding.
-      SCRATCH[0] = Math.abs(values[i]!) + 0.5;
-      halves[i] = sign | (SCRATCH_BITS[0]! - 0x3f00_0000);
+      SCRATCH[0] = Math.abs(values[i]) + 0.5;
+      halves[i] = sign | (SCRATCH_BITS[0] - 0x3f00_0000);
     }
   }
   return halves;
@@ -37,14 +37,14 @@ export function toHalf(values: Float32Array): Uint16Array<ArrayBuffer> {
 export function fromHalf(halves: Uint16Array): Float32Array<ArrayBuffer> {
   const table = (halfValues ??= Float32Array.from({ length: 0x1_0000 }, (_, half) => valueOf(half)));
   const values = new Float32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) values[i] = table[halves[i]!]!;
+  for (let i = 0; i < halves.length; i++) values[i] = table[halves[i]];
   return values;
 }
 
 /** bf16 bits [n] -> f32 [n], exact. */
 export function fromBfloat(bfloats: Uint16Array): Float32Array<ArrayBuffer> {
   const bits = new Uint32Array(bfloats.length);
-  for (let i = 0; i < bfloats.length; i++) bits[i] = bfloats[i]! << 16;
+  for (let i = 0; i < bfloats.length; i++) bits[i] = bfloats[i] << 16;
   return new Float32Array(bits.buffer);
 }
 
@@ -52,13 +52,13 @@ export function fromBfloat(bfloats: Uint16Array): Float32Array<ArrayBuffer> {
 export function bfloatToHalf(bfloats: Uint16Array): Uint16Array<ArrayBuffer> {
   const table = (halfOfBfloat ??= toHalf(fromBfloat(Uint16Array.from({ length: 0x1_0000 }, (_, i) => i))));
   const halves = new Uint16Array(bfloats.length);
-  for (let i = 0; i < bfloats.length; i++) halves[i] = table[bfloats[i]!]!;
+  for (let i = 0; i < bfloats.length; i++) halves[i] = table[bfloats[i]];
   return halves;
 }
 
 /** The index of the first half that is infinite or NaN, or -1. */
 export function firstNonFinite(halves: Uint16Array): number {
-  for (let i = 0; i < halves.length; i++) if ((halves[i]! & 0x7c00) === 0x7c00) return i;
+  for (let i = 0; i < halves.length; i++) if ((halves[i] & 0x7c00) === 0x7c00) return i;
   return -1;
 }
 

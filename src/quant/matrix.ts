@@ -111,10 +111,10 @@ export function dequantizeMatrix(matrix: QuantizedMatrix): Float32Array<ArrayBuf
   const values = new Float32Array(codes.length);
   for (let row = 0; row < rows; row++)
     for (let segment = 0; segment < segments.length; segment++) {
-      const scale = scales[row * segments.length + segment]!;
-      const zeroPoint = zeroPoints[row * segments.length + segment]!;
+      const scale = scales[row * segments.length + segment];
+      const zeroPoint = zeroPoints[row * segments.length + segment];
       const end = row * columns + segmentEnd(matrix, segment);
-      for (let i = row * columns + segments[segment]!; i < end; i++) values[i] = scale * (codes[i]! - zeroPoint);
+      for (let i = row * columns + segments[segment]; i < end; i++) values[i] = scale * (codes[i] - zeroPoint);
     }
   return values;
 }

@@ -70,7 +70,7 @@ function readAnyYaml(text: string, where: string): [unknown, unknown][] {
     throw invalid(where, `no valid YAML (${printable(String(cause))})`, LINES);
   }
   const [error] = yaml.errors;
-  if (error) throw invalid(where, `no valid YAML (${printable(error.message.split("\n")[0]!)})`, LINES);
+  if (error) throw invalid(where, `no valid YAML (${printable(error.message.split("\n")[0])})`, LINES);
   if (!isMap(yaml.contents)) throw invalid(where, "something else", LINES);
   // An alias is no scalar: a published file has none, a bomb has many.
   const plain = (node: unknown): unknown => (isScalar(node) ? node.value : undefined);

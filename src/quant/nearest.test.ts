@@ -39,7 +39,7 @@ function samples(count: number): Record<string, Float32Array> {
 }
 
 function squaredError(values: Float32Array, back: Float32Array): number {
-  return values.reduce((sum, value, i) => sum + (value - back[i]!) ** 2, 0);
+  return values.reduce((sum, value, i) => sum + (value - back[i]) ** 2, 0);
 }
 
 function sqnr(values: Float32Array, format: WeightQuant, rows: number): number {
@@ -96,7 +96,7 @@ test("every format stays in its codes, and comes back within half a step where n
       const back = dequantizeMatrix(matrix);
       const steps = values.map((value, i) => {
         const segment = matrix.segments.findLastIndex((first) => first <= i % 500);
-        return Math.abs(value - back[i]!) / matrix.scales[Math.floor(i / 500) * matrix.segments.length + segment]!;
+        return Math.abs(value - back[i]) / matrix.scales[Math.floor(i / 500) * matrix.segments.length + segment];
       });
       expect(Math.max(...steps), where).toBeLessThan(1.001);
     }
@@ -129,7 +129,7 @@ test("signal to noise of 200 channels of 1280: at least what the formulas can gi
   const [u, v] = [random.randn(gaussian.length), random.randn(gaussian.length)];
   const [x, y] = [random.randn(gaussian.length), random.randn(gaussian.length)];
   // The difference of two products of normal deviates is exactly Laplacian.
-  const laplace = gaussian.map((_, i) => u[i]! * v[i]! + x[i]! * y[i]!);
+  const laplace = gaussian.map((_, i) => u[i] * v[i] + x[i] * y[i]);
   /** dB at 2, 3, 4, 8 bits, [Gaussian, Laplace]: MixDQ's formulas, and what the best clipping was found to give. */
   const table: [Partial<WeightQuant>, [number, number][]][] = [
     [
@@ -199,10 +199,10 @@ test("signal to noise of 200 channels of 1280: at least what the formulas can gi
   for (const [format, expected] of table)
     BITS.forEach((bits, i) => {
       const where = JSON.stringify({ bits, ...format });
-      expect(sqnr(gaussian, quant(bits, format), 200), where).toBeGreaterThan(expected[i]![0] - 0.05);
-      expect(sqnr(laplace, quant(bits, format), 200), `${where}, Laplace`).toBeGreaterThan(expected[i]![1] - 0.1);
+      expect(sqnr(gaussian, quant(bits, format), 200), where).toBeGreaterThan(expected[i][0] - 0.05);
+      expect(sqnr(laplace, quant(bits, format), 200), `${where}, Laplace`).toBeGreaterThan(expected[i][1] - 0.1);
       if (format.range === "mse") return;
-      expect(sqnr(gaussian, quant(bits, format), 200), where).toBeLessThan(expected[i]![0] + 0.15);
+      expect(sqnr(gaussian, quant(bits, format), 200), where).toBeLessThan(expected[i][0] + 0.15);
     });
 });
 
@@ -220,7 +220,7 @@ test("the search comes close to trying everything", () => {
   let [losses, cases] = [0, 0];
   for (const name of ["gaussian", "heavy tails", "outliers on one side", "sparse"])
     for (const bits of [2, 3, 4] as const) {
-      const values = all[name]!.subarray(0, 320);
+      const values = all[name].subarray(0, 320);
       const format = quant(bits, { symmetric: false, range: "mse" });
       const back = dequantizeMatrix(quantize(values, 1, 320, format, name));
       const loss = 10 * Math.log10(squaredError(values, back) / best(values, 2 ** bits));
@@ -238,12 +238,12 @@ function settle(values: Float32Array, levels: number, low: number, high: number)
   let error = Infinity;
   for (let round = 0; round < 20; round++) {
     const codes = values.map((value) => Math.min(Math.max(Math.round(value / scale + zero), 0), levels - 1));
-    const next = values.reduce((sum, value, i) => sum + (value - scale * (codes[i]! - zero)) ** 2, 0);
+    const next = values.reduce((sum, value, i) => sum + (value - scale * (codes[i] - zero)) ** 2, 0);
     if (!(next < error * (1 - 1e-6))) break;
     error = next;
     const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
     const meanCode = codes.reduce((sum, code) => sum + code, 0) / codes.length;
-    const covariance = values.reduce((sum, value, i) => sum + (value - mean) * (codes[i]! - meanCode), 0);
+    const covariance = values.reduce((sum, value, i) => sum + (value - mean) * (codes[i] - meanCode), 0);
     scale = covariance / codes.reduce((sum, code) => sum + (code - meanCode) ** 2, 0);
     zero = meanCode - mean / scale;
   }
@@ -279,7 +279,7 @@ test("ranges at the ends of f32 keep a scale that a GPU can multiply with", () =
     expect(Math.max(...dequantizeMatrix(denormal).map(Math.abs))).toBeLessThan(2 ** -125);
     const huge = quantize(Float32Array.of(largest, -largest, 0, largest / 2), 1, 4, format, "layer");
     expect(Number.isFinite(huge.scales[0]), JSON.stringify(format)).toBe(true);
-    expect(dequantizeMatrix(huge)[0]! / largest, JSON.stringify(format)).toBeGreaterThan(0.4);
+    expect(dequantizeMatrix(huge)[0] / largest, JSON.stringify(format)).toBeGreaterThan(0.4);
   }
 });
 

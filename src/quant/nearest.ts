@@ -34,7 +34,7 @@ function nearest(format: MatrixFormat, scaleOf: ScaleOf): ReturnType<Rounding> {
     const own = codes.subarray(firstRow * columns, firstRow * columns + floats.length);
     for (let row = 0; row < floats.length / columns; row++)
       for (let segment = 0; segment < segments.length; segment++) {
-        const from = row * columns + segments[segment]!;
+        const from = row * columns + segments[segment];
         const to = row * columns + segmentEnd(format, segment);
         const [min, max] = extremes(floats, from, to);
         if (Number.isNaN(min)) throw notFinite(floats, from, format, firstRow);
@@ -72,7 +72,7 @@ function assignCodes(
   const whole = Math.round(zeroPoint);
   const rest = zeroPoint - whole;
   for (let i = from; i < to; i++) {
-    const code = Math.fround(floats[i]! / scale) + rest + ROUNDER - ROUNDER + whole;
+    const code = Math.fround(floats[i] / scale) + rest + ROUNDER - ROUNDER + whole;
     codes[i] = code < least ? least : code > greatest ? greatest : code;
   }
 }
@@ -83,7 +83,7 @@ function extremes(floats: Float32Array, from: number, to: number): [min: number,
   let max = -Infinity;
   let notFinite = 0;
   for (let i = from; i < to; i++) {
-    const value = floats[i]!;
+    const value = floats[i];
     if (value < min) min = value;
     if (value > max) max = value;
     notFinite += value - value;

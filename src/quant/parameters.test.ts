@@ -37,13 +37,13 @@ function kernelSum(
     let acc = 0;
     let inputSum = 0;
     for (let k = from; k < to; k++) {
-      acc = (acc + x[k]! * matrix.codes[row * matrix.columns + k]!) | 0;
-      inputSum += x[k]!;
+      acc = (acc + x[k] * matrix.codes[row * matrix.columns + k]) | 0;
+      inputSum += x[k];
     }
     const at = (segment * parameterRows(matrix.rows) + stored) * 4;
-    const exact = (acc + integers[at]! - Math.imul(integers[at + 1]!, inputSum)) | 0;
-    const zx = acts[segment]!.zeroPoint - 128;
-    y += floats[at + 2]! * (exact - floats[at + 3]! * (inputSum - (to - from) * zx));
+    const exact = (acc + integers[at] - Math.imul(integers[at + 1], inputSum)) | 0;
+    const zx = acts[segment].zeroPoint - 128;
+    y += floats[at + 2] * (exact - floats[at + 3] * (inputSum - (to - from) * zx));
   }
   return y;
 }
@@ -69,12 +69,12 @@ test("the kernel's formula gives the product of the dequantized matrices", () =>
     const inputs = [0, 1].map((i) => activationQuant(-0.3 - i, 2.5));
     const codes = inputs.map((act) => quantizeActivations(random.randn(half), act));
     const x = Int8Array.from(codes.flatMap((half) => Array.from(half)));
-    const values = codes.flatMap((half, i) => Array.from(dequantizeActivations(half, inputs[i]!)));
-    const acts = segments.map((first) => inputs[first < half ? 0 : 1]!);
+    const values = codes.flatMap((half, i) => Array.from(dequantizeActivations(half, inputs[i])));
+    const acts = segments.map((first) => inputs[first < half ? 0 : 1]);
     const words = rowParameters(matrix, acts, gated);
     const weights = dequantizeMatrix(matrix);
     for (let row = 0; row < rows; row++) {
-      const expected = values.reduce((sum, value, k) => sum + value * weights[row * 2 * half + k]!, 0);
+      const expected = values.reduce((sum, value, k) => sum + value * weights[row * 2 * half + k], 0);
       const got = kernelSum(words, matrix, x, acts, row, storedRow(row, { rows, gated }));
       expect(Math.abs(got - expected), JSON.stringify([format, row])).toBeLessThan(1e-4);
     }

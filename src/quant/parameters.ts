@@ -39,19 +39,19 @@ export function rowParameters(
   const floats = new Float32Array(words.buffer);
   for (const [segment, from] of segments.entries()) {
     const count = segmentEnd(matrix, segment) - from;
-    const act = acts[segment]!;
+    const act = acts[segment];
     const zx = act.zeroPoint - CODE_OFFSET;
     for (let row = 0; row < rows; row++) {
-      const zeroPoint = zeroPoints[row * segments.length + segment]!;
+      const zeroPoint = zeroPoints[row * segments.length + segment];
       const zi = Math.round(zeroPoint);
       checkSum(matrix, count, zi);
       const first = row * columns + from;
       let codeSum = 0;
-      for (let i = first; i < first + count; i++) codeSum += codes[i]!;
+      for (let i = first; i < first + count; i++) codeSum += codes[i];
       const at = (segment * padded + storedRow(row, { rows, gated })) * ROW_WORDS;
       integers[at] = zx * (count * zi - codeSum);
       integers[at + 1] = zi;
-      floats[at + 2] = act.scale * scales[row * segments.length + segment]!;
+      floats[at + 2] = act.scale * scales[row * segments.length + segment];
       floats[at + 3] = zeroPoint - zi;
     }
   }
@@ -67,8 +67,8 @@ export function weightParameters(matrix: QuantizedMatrix, gated: boolean): Float
   for (let segment = 0; segment < segments.length; segment++)
     for (let row = 0; row < rows; row++) {
       const at = (segment * padded + storedRow(row, { rows, gated })) * 2;
-      words[at] = scales[row * segments.length + segment]!;
-      words[at + 1] = zeroPoints[row * segments.length + segment]!;
+      words[at] = scales[row * segments.length + segment];
+      words[at + 1] = zeroPoints[row * segments.length + segment];
     }
   return words;
 }

@@ -127,7 +127,7 @@ export class RangeSearch {
   /** Eight bits lose little to clipping: narrower ranges, as long as they gain. */
   #searchWeights(values: Float32Array, from: number, to: number, scale: number, zeroPoint: number): void {
     let sum = 0;
-    for (let i = from; i < to; i++) sum += values[i]!;
+    for (let i = from; i < to; i++) sum += values[i];
     this.#sum = sum;
     let failures = 0;
     for (let i = 0, shrunk = scale; i < CANDIDATES && failures < 2; i++, shrunk *= SHRINK) {
@@ -184,7 +184,7 @@ export class RangeSearch {
     let squares = 0;
     let products = 0;
     for (let i = from; i < to; i++) {
-      const value = values[i]!;
+      const value = values[i];
       const nearest = (value * inverse + offset) | 0;
       const code = nearest < 0 ? 0 : nearest > top ? top : nearest;
       codes += code;
@@ -212,10 +212,10 @@ export class RangeSearch {
     let products = 0;
     for (let code = 0; code < top; code++, edge += step) {
       const bin = edge <= 0 ? 0 : edge >= bins ? bins : edge | 0;
-      const above = count - countBelow[bin]!;
+      const above = count - countBelow[bin];
       codes += above;
       squares += (2 * code + 1) * above;
-      products += sum - sumBelow[bin]!;
+      products += sum - sumBelow[bin];
     }
     this.#codes = codes;
     this.#squares = squares;
@@ -228,17 +228,17 @@ export class RangeSearch {
     const sumBelow = this.#sumBelow.fill(0, 0, bins + 1);
     const binsPerUnit = bins / (max - min);
     for (let i = from; i < to; i++) {
-      const value = values[i]!;
+      const value = values[i];
       const bin = ((value - min) * binsPerUnit) | 0;
       const above = bin < bins ? bin + 1 : bins;
-      countBelow[above]!++;
-      sumBelow[above]! += value;
+      countBelow[above]++;
+      sumBelow[above] += value;
     }
     let count = 0;
     let sum = 0;
     for (let bin = 1; bin <= bins; bin++) {
-      countBelow[bin] = count += countBelow[bin]!;
-      sumBelow[bin] = sum += sumBelow[bin]!;
+      countBelow[bin] = count += countBelow[bin];
+      sumBelow[bin] = sum += sumBelow[bin];
     }
     this.#bins = bins;
     this.#low = min;

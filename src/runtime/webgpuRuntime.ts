@@ -84,7 +84,7 @@ export class WebGpuRuntime implements Runtime {
     const { store } = network;
     const cancellation = listenTo(signal);
     try {
-      const compiled = network.executor(graphs[0]!).compile();
+      const compiled = network.executor(graphs[0]).compile();
       compiled.catch(() => {}); // awaited below; a failing download must not leave it unheard
       for (let next = firstTensor ?? (await tensors.next()); next.done !== true; next = await tensors.next()) {
         if ("words" in next.value) {
@@ -101,7 +101,7 @@ export class WebGpuRuntime implements Runtime {
       }
       await store.settle();
       store.assertComplete();
-      await Promise.race([network.executor(graphs[0]!).compile(onPipeline), cancellation.aborted]);
+      await Promise.race([network.executor(graphs[0]).compile(onPipeline), cancellation.aborted]);
       return network;
     } catch (error) {
       await network.dispose();

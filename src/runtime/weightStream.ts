@@ -114,7 +114,7 @@ export async function* streamCheckpoint(
     const { name } = weight;
     checkShape(`${component} ${stored}`, shape, weight.shape);
     const isHalf = dtype === "F16";
-    const rowBytes = bytes.length / shape[0]!;
+    const rowBytes = bytes.length / shape[0];
     const layer = layers.get(name);
     if (layer)
       yield {
@@ -136,7 +136,7 @@ export async function* streamCheckpoint(
       };
     const cache = derived.get(name);
     if (!cache) continue;
-    checkShape(`${component} ${cache.name}`, [bos.length, shape[0]!], cache.shape);
+    checkShape(`${component} ${cache.name}`, [bos.length, shape[0]], cache.shape);
     yield {
       name: cache.name,
       shape: cache.shape,
@@ -195,7 +195,7 @@ async function* streamPack(
     } else {
       expectThat(layer === undefined, format, `${layer?.quantization.weight.bits} bits`);
       const dtype = format as "F16" | "F32";
-      const rowBytes = tensor.bytes / shape[0]!;
+      const rowBytes = tensor.bytes / shape[0];
       const rows = { first: from / rowBytes, count: bytes.length / rowBytes };
       const isCutWell = rows.first % ROWS_TOGETHER === 0 && Number.isInteger(rows.count);
       expectThat(isCutWell, `a part from row ${rows.first} on`, `parts of ${ROWS_TOGETHER} rows`);
@@ -215,12 +215,12 @@ export const ROWS_TOGETHER = 4;
 
 /** W e of every state e: weight [N, K], states [K] -> [states, N]. In f64, once, for all pictures. */
 export function firstTokenProducts(weight: Float32Array, states: readonly Float32Array[]): Float32Array {
-  const k = states[0]!.length;
+  const k = states[0].length;
   const n = weight.length / k;
   return Float32Array.from({ length: states.length * n }, (_, i) => {
-    const state = states[Math.floor(i / n)]!;
+    const state = states[Math.floor(i / n)];
     let sum = 0;
-    for (let c = 0, at = (i % n) * k; c < k; c++, at++) sum += weight[at]! * state[c]!;
+    for (let c = 0, at = (i % n) * k; c < k; c++, at++) sum += weight[at] * state[c];
     return sum;
   });
 }

@@ -182,7 +182,7 @@ const readId = (json: Json): number => json.integer(0, MAX_VOCABULARY - 1);
 function readMergeLine(line: string, place: Json): readonly [string, string] {
   const parts = line.split(" ");
   if (parts.length !== 2) throw place.error(`the merge ${show(line)}`, "two parts with a space between them");
-  return [parts[0]!, parts[1]!];
+  return [parts[0], parts[1]];
 }
 
 function readPair(json: Json): readonly [string, string] {

@@ -54,8 +54,8 @@ test("both sides get one seed, also where none was asked for, and each the other
     ["fp16", "w4a8"],
     ["w4a8", "fp16"],
   ]);
-  expect(made[0]!.seed).toBeTypeOf("number");
-  expect(made[1]!.seed).toBe(made[0]!.seed);
+  expect(made[0].seed).toBeTypeOf("number");
+  expect(made[1].seed).toBe(made[0].seed);
   expect([sides.left!.precision, sides.right!.precision]).toEqual(["fp16", "w4a8"]);
 });
 

@@ -79,6 +79,6 @@ export function likenessOf(a: Pixels, b: Pixels): Likeness {
 /** |a - b| of each colour times `factor`, cut at 255: RGBA, opaque. Black where the pictures are equal. */
 export function amplifiedDifference(a: Pixels, b: Pixels, factor: number): Uint8ClampedArray<ArrayBuffer> {
   const result = new Uint8ClampedArray(a.data.length);
-  for (let i = 0; i < result.length; i++) result[i] = i % 4 === 3 ? 255 : factor * Math.abs(a.data[i]! - b.data[i]!);
+  for (let i = 0; i < result.length; i++) result[i] = i % 4 === 3 ? 255 : factor * Math.abs(a.data[i] - b.data[i]);
   return result;
 }

@@ -34,7 +34,7 @@ export function showSides(sides: Sides, prompt: string): void {
 /** Why a side has no picture; the other may have one. What is wrong with both alike is said once. */
 export function showSideErrors(sides: Sides): void {
   const failed = SIDES.map((name) => sides[name]).filter((side) => side?.error !== undefined);
-  if (failed.length === 2 && String(failed[0]!.error) === String(failed[1]!.error)) {
+  if (failed.length === 2 && String(failed[0]?.error) === String(failed[1]?.error)) {
     showError(failed.pop()!.error);
     failed.pop();
   }

@@ -137,7 +137,7 @@ test("a Git LFS pointer in a file's place is named, with the cure", async () => 
 
 describe("a model is fetched", () => {
   const weigh = (contents: Record<string, Uint8Array | string>, sent: ReadonlyMap<string, number>): void => {
-    for (const [path, bytes] of sent) expect(bytes, path).toBe(bytesOf(contents[path]!).length);
+    for (const [path, bytes] of sent) expect(bytes, path).toBe(bytesOf(contents[path]).length);
   };
 
   test.each<[string, ServerOptions]>([

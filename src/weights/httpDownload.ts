@@ -158,6 +158,6 @@ const FNV_OFFSET = 0x811c9dc5 | 0;
 
 /** FNV-1a of 32 bits, http://www.isthe.com/chongo/tech/comp/fnv. */
 function fnv1a(bytes: Uint8Array, hash: number): number {
-  for (let i = 0; i < bytes.length; i++) hash = Math.imul(hash ^ bytes[i]!, 0x01000193);
+  for (let i = 0; i < bytes.length; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
   return hash;
 }

@@ -22,7 +22,7 @@ const counting = (length: number, from = 0): Uint8Array<ArrayBuffer> =>
 
 const floats = (name: string, ...shape: number[]): Made => {
   const bytes = shape.reduce((product, size) => product * size, 4);
-  return { name, format: "F32", shape, bytes: counting(bytes, name.length), unit: 4 * (bytes / shape[0]!) };
+  return { name, format: "F32", shape, bytes: counting(bytes, name.length), unit: 4 * (bytes / shape[0]) };
 };
 
 const codes = (path: string, rows: number, channels: number): Made[] => [
@@ -125,7 +125,7 @@ describe("a pack", () => {
     const { components, shards } = readManifest(new TextDecoder().decode((await made(128)).get("manifest.json")), "m")!;
     const sizes = shards.map(({ bytes }) => bytes);
     // 12 rows of 20 bytes, four of which stay together.
-    expect(piecesOf(components.get("unet")![0]!, sizes)).toEqual([
+    expect(piecesOf(components.get("unet")![0], sizes)).toEqual([
       { shard: 0, offset: 0, from: 0, bytes: 80 },
       { shard: 1, offset: 0, from: 80, bytes: 80 },
       { shard: 2, offset: 0, from: 160, bytes: 80 },
@@ -209,7 +209,7 @@ describe("a pack", () => {
     const stored = await made(256);
     const [, second] = [...stored.keys()].filter((name) => name.endsWith(".bin"));
     const bytes = stored.get(second!)!;
-    bytes[bytes.length - 1]! ^= 128;
+    bytes[bytes.length - 1] ^= 128;
     const seen: number[] = [];
     const error = await refusal(
       (async () => {

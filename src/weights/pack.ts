@@ -76,7 +76,7 @@ function packOf(source: ModelFiles, manifest: PackManifest): Pack {
     { signal, onBytes }: PartOptions = {},
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    const shard = manifest.shards[index]!;
+    const shard = manifest.shards[index];
     const here = `${source.location}/${shard.file}`;
     const stream = await source.open(shard.file, signal);
     if (stream === undefined) throw noSuchFile(source, shard.file, `a shard that ${where} names`, COPY);
@@ -115,15 +115,15 @@ function packOf(source: ModelFiles, manifest: PackManifest): Pack {
       const located = tensors.flatMap((tensor) => piecesOf(tensor, sizes).map((piece) => ({ tensor, ...piece })));
       const own = [...new Set(located.map(({ shard }) => shard))];
       return {
-        bytes: own.reduce((sum, shard) => sum + sizes[shard]!, 0),
+        bytes: own.reduce((sum, shard) => sum + sizes[shard], 0),
         async *parts(options) {
           // One buffer for all: a loader's memory must not wait for the garbage collector.
-          const buffer = allocate(Math.max(...own.map((shard) => sizes[shard]!)), where);
+          const buffer = allocate(Math.max(...own.map((shard) => sizes[shard])), where);
           let next = 0;
           for (const shard of own) {
             const content = await readShard(shard, options, buffer);
             for (; located[next]?.shard === shard; next++) {
-              const { tensor, from, offset, bytes } = located[next]!;
+              const { tensor, from, offset, bytes } = located[next];
               yield { tensor, from, bytes: content.subarray(offset, offset + bytes) };
             }
           }

@@ -88,7 +88,7 @@ export interface Piece {
 export function piecesOf({ shard, offset, bytes }: PackTensor, sizes: readonly number[]): Piece[] {
   const pieces: Piece[] = [];
   for (let [at, from, i] = [offset, 0, shard]; from < bytes && i < sizes.length; i++, at = 0) {
-    const count = Math.min(bytes - from, sizes[i]! - at);
+    const count = Math.min(bytes - from, sizes[i] - at);
     pieces.push({ shard: i, offset: at, from, bytes: count });
     from += count;
   }
@@ -233,7 +233,7 @@ function checkPlaces(
     names.add(tensor.name);
     // Where the one before ends its shard, or where there is no room behind it.
     if (offset > 0 && tensor.shard === shard + 1 && tensor.offset === 0) {
-      expectThat(offset - sizes[shard]! < PACK_ALIGNMENT && offset >= sizes[shard]!, "a gap before it", "none");
+      expectThat(offset - sizes[shard] < PACK_ALIGNMENT && offset >= sizes[shard], "a gap before it", "none");
       [shard, offset] = [shard + 1, 0];
     }
     const place = `shard ${tensor.shard}, offset ${tensor.offset}`;
@@ -246,7 +246,7 @@ function checkPlaces(
     shard = last!.shard;
     offset = Math.ceil((last!.offset + last!.bytes) / PACK_ALIGNMENT) * PACK_ALIGNMENT;
   }
-  const used = offset - sizes[shard]!;
+  const used = offset - sizes[shard];
   if (!(used >= 0 && used < PACK_ALIGNMENT))
     throw component.inside(`${sizes[shard]} bytes in shard ${shard}`, "tensors up to its end");
   return shard + 1;

@@ -44,7 +44,7 @@ export async function serveFiles(
   const asked: Asked[] = [];
   const sent = new Map<string, number>();
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(request.url!.split("?")[0]!).replace(/^\/m\//, "");
+    const path = decodeURIComponent(request.url!.split("?")[0]).replace(/^\/m\//, "");
     const range = request.headers.range;
     const count = asked.filter((each) => each.path === path).length;
     asked.push({ method: request.method!, path, range });

@@ -39,8 +39,8 @@ export function describe(out: string, { layers }: Sensitivity, allocation: Alloc
     ["group", "layers", "metric", "budget", "average", "objective", "bound", "gap", "proven by"],
     ...chosen.groups.map(({ group, budget, averageBits: own, objective, bound, gap, solver }, i) => [
       group,
-      `${allocation.weights.programs[i]!.candidates.length}`,
-      METRIC_NAMES[allocation.weights.programs[i]!.metric],
+      `${allocation.weights.programs[i].candidates.length}`,
+      METRIC_NAMES[allocation.weights.programs[i].metric],
       budget.toFixed(4),
       own.toFixed(4),
       describeSum(objective),
@@ -91,10 +91,10 @@ export function describeChoice({ trials, baselines }: Choice): string {
 }
 
 function aligned(rows: readonly (readonly string[])[]): string[] {
-  const columns = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const columns = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   return rows.map((row) =>
     row
-      .map((cell, column) => cell.padEnd(columns[column]!))
+      .map((cell, column) => cell.padEnd(columns[column]))
       .join("  ")
       .trimEnd(),
   );

@@ -43,7 +43,7 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
   const trials = await openTrials(options);
   const rounds = roundsOf(contenders.length, trials.count);
   const drawn = rounds.map(({ prompts }, i) => prompts - (rounds[i - 1]?.prompts ?? 0));
-  let total = trials.count + rounds.reduce((sum, round, i) => sum + round.contenders * drawn[i]!, 0);
+  let total = trials.count + rounds.reduce((sum, round, i) => sum + round.contenders * drawn[i], 0);
   let done = 0;
   const bar = progressBar("allocate", "pictures");
   const count = (): void => bar.show(++done, total);
@@ -57,7 +57,7 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
   const plainer: Trial[] = [];
   if (asked.drawsBaselines) total += others.length * trials.count;
   for (const { name, bits, averageBits, objectives } of asked.drawsBaselines ? others : []) {
-    const shares = objectives.map((sum, i) => programs[i]!.shareOf(sum));
+    const shares = objectives.map((sum, i) => programs[i].shareOf(sum));
     const contender = { name, bits, averageBits, shares, point: undefined };
     plainer.push({ ...contender, scores: await score(contender, trials.count) });
   }

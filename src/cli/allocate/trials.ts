@@ -64,8 +64,8 @@ export async function openTrials({
   const model = await readModel(files);
   const available = await findJudge(asked, folder);
   const { prompts, source } = await choosePrompts(options.prompts, available, "last");
-  const judge = prompts[0]!.attributes && available;
-  const settings = checkRequest({ prompt: prompts[0]!.prompt, seed: firstSeed + prompts.length - 1 }, model);
+  const judge = prompts[0].attributes && available;
+  const settings = checkRequest({ prompt: prompts[0].prompt, seed: firstSeed + prompts.length - 1 }, model);
   if (judge) assertReadable(settings, judge.description.size);
 
   const engine = { ...run, gpu: await requestNodeGpu(run.adapter), files };
@@ -94,7 +94,7 @@ export async function openTrials({
       if (from < count) {
         const task = { prompts: prompts.slice(from, count), firstSeed: firstSeed + from, judge };
         const made = await makePictures(task, { ...engine, config: configOf(contender.bits) }, (picture) => {
-          closeness.push(figures.closenessOf(reference[closeness.length]!, picture));
+          closeness.push(figures.closenessOf(reference[closeness.length], picture));
           if (shown.length < SHOWN) shown.push(picture);
           onPicture();
         });
@@ -112,8 +112,8 @@ export async function openTrials({
     },
     samples: (contender) =>
       drawn(contender).shown.map((picture, i) => ({
-        title: prompts[i]!.prompt,
-        reference: encodePixels(reference[i]!, {}),
+        title: prompts[i].prompt,
+        reference: encodePixels(reference[i], {}),
         quantized: encodePixels(picture, {}),
       })),
     provenance: () => ({

@@ -50,7 +50,7 @@ describe("asked", () => {
     expect(request.prompt).toBe(readFileSync(request.prompts, "utf8").split("\n")[0]);
     const steps = stepsOf(request);
     expect(steps.map(({ name }) => name)).toEqual(["calibrate", "sensitivity", "allocate", "quantize", "generate"]);
-    expect(steps[2]!.runs[0]).toEqual(
+    expect(steps[2].runs[0]).toEqual(
       expect.arrayContaining(["--weight-bits=4", "--act-bits=8", "--prompts=32", "--out=there/mixdq.json"]),
     );
   });
@@ -59,7 +59,7 @@ describe("asked", () => {
     const steps = stepsOf(await small("--trials", PROMPTS));
     expect(JSON.stringify(steps.map(({ runs }) => runs))).toContain(JSON.stringify(`--model=${SMALL}`));
     expect(JSON.stringify(steps.map(({ record }) => record))).not.toContain("/");
-    expect(steps[0]!.record[0]).toContain("--model=sd21-turbo");
+    expect(steps[0].record[0]).toContain("--model=sd21-turbo");
   });
 
   test("without a judge, lets pictures of its last prompts decide", async () => {
@@ -67,7 +67,7 @@ describe("asked", () => {
     expect(allocate!.texts).toEqual({ "trials.txt": "an old house\na boat\n" });
     expect(allocate!.runs[0]).toContain("--prompts=there/trials.txt");
     const [, , alone] = stepsOf(await small("--trials", "0"));
-    expect(alone!.runs[0]!.join()).not.toContain("--prompts");
+    expect(alone!.runs[0].join()).not.toContain("--prompts");
   });
 
   test.each([
@@ -75,7 +75,7 @@ describe("asked", () => {
     ["16", "--act-candidates=none"],
     ["6.5", "--act-candidates=4,8"],
   ])("for inputs of %s bits measures what allocate asks for", async (bits, flag) => {
-    expect(stepsOf(await small("--act-bits", bits))[1]!.runs[0]).toContain(flag);
+    expect(stepsOf(await small("--act-bits", bits))[1].runs[0]).toContain(flag);
   });
 
   test("sees no difference between 4 and 4.0", async () => {
@@ -164,7 +164,7 @@ function chain(out: string, source: string, flags: Partial<Record<StepName, stri
 }
 
 const valueOf = (args: readonly string[], flag: string): string =>
-  args.find((arg) => arg.startsWith(`--${flag}=`))!.split("=")[1]!;
+  args.find((arg) => arg.startsWith(`--${flag}=`))!.split("=")[1];
 
 /** `called` hears of every call; `before` and `after` may end it. */
 function commands(hooks: { before?: (name: string, out: string) => void; after?: (name: string) => void } = {}) {

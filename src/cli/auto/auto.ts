@@ -97,7 +97,7 @@ async function describeResult(
     isNew ? "" : "before",
     step.outputs.map(at).join(", "),
   ]);
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column].length)));
   const ofModel = model === defaultModel() ? "" : ` --model ${quoted(model)}`;
   const toJudge = judge === undefined ? ` --prompts ${quoted(prompts)}` : "";
   return [

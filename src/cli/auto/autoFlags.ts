@@ -80,7 +80,7 @@ export async function readAutoRequest(flags: Values<typeof AUTO_FLAGS>): Promise
   const file = flags.prompts ?? (await promptsOfModel(folder));
   const prompts = await readPrompts(file, undefined);
   checkSettings(prompts, 0, undefined, model);
-  const prompt = flags.prompt ?? prompts[0]!;
+  const prompt = flags.prompt ?? prompts[0];
   checkRequest({ prompt, seed }, model);
   const samples = flags.samples ?? Math.min(SAMPLES, prompts.length);
   if (samples > prompts.length)
@@ -102,8 +102,8 @@ export async function readAutoRequest(flags: Values<typeof AUTO_FLAGS>): Promise
     ...{ prompt, seed, precision: given("precision"), device: given("adapter", "kernels", "no-f16") },
   };
   const [, sensitivity, allocate] = stepsOf(request);
-  readRequest(readFlags(sensitivity!.runs[0]!, SENSITIVITY_FLAGS).flags);
-  const { options } = readAllocateRequest(readFlags(allocate!.runs[0]!, ALLOCATE_FLAGS).flags);
+  readRequest(readFlags(sensitivity!.runs[0], SENSITIVITY_FLAGS).flags);
+  const { options } = readAllocateRequest(readFlags(allocate!.runs[0], ALLOCATE_FLAGS).flags);
   checkBudget(weightBits, options.candidates!, model);
   return request;
 }

@@ -174,7 +174,7 @@ const isComplete = ({ outputs }: Entry): boolean => Object.values(outputs).every
 function changedFlags(was: Entry["args"], is: Entry["args"]): string[] {
   const [before, now] = [valuesOf(was), valuesOf(is)];
   const changes = [...new Set([...before.keys(), ...now.keys()])].flatMap((key) => {
-    const [flag, old, value] = [key.split(" ")[0]!, before.get(key), now.get(key)];
+    const [flag, old, value] = [key.split(" ")[0], before.get(key), now.get(key)];
     if (old === value) return [];
     if (old === undefined) return [`${flag} is new`];
     return [value === undefined ? `${flag} is gone` : `${flag} was ${old} and is ${value}`];

@@ -83,7 +83,7 @@ async function inspectModel(folder: string): Promise<void> {
   const model = await readModel(await diskFiles(folder));
   const { unet, vae } = model;
   const [height, width] = unet.sampleSize;
-  const shape = { batch: 1, height, width, tokens: model.textEncoders[0]!.tokenizer.length };
+  const shape = { batch: 1, height, width, tokens: model.textEncoders[0].tokenizer.length };
   print([
     ["model", path.resolve(folder)],
     ["pipeline", model.pipeline],
@@ -130,7 +130,7 @@ async function inspectTensors(file: string, bytes: number): Promise<void> {
 function print(rows: readonly Row[]): void {
   const cells = rows.map((row) => row.map((cell) => printable(cell ?? "", MAX_CELL)));
   const width = (column: 0 | 1): number =>
-    cells.reduce((most, row) => (row.length > column + 1 ? Math.max(most, row[column]!.length) : most), 0);
+    cells.reduce((most, row) => (row.length > column + 1 ? Math.max(most, row[column].length) : most), 0);
   const [names, values] = [width(0), width(1)];
   for (const [name, value, note] of cells)
     console.log(`${name!.padEnd(names)}  ${note ? `${value!.padEnd(values)}  ${note}` : value}`);

@@ -52,7 +52,7 @@ export function describeCalibration({ model, prompts, bos, provenance, layers }:
     ...fields(provenance),
     ...byType([...layers.keys()]).map(([type, members]): Row => {
       const values = members.map((path) => sqnrOf.get(path)!).sort((a, b) => a - b);
-      const [least, median] = [values[0]!, values[Math.floor(values.length / 2)]!];
+      const [least, median] = [values[0], values[Math.floor(values.length / 2)]];
       return [type, count(members, "layer"), `8-bit input: ${decibels(least)} at least, ${decibels(median)} median`];
     }),
     ...sorted.slice(0, WORST).map(({ path, statistics: { act, act2 }, sqnr }): Row => {

@@ -168,7 +168,7 @@ function chooseSites(all: readonly Site[], { layers, shard }: SensitivityRequest
   for (const part of layers)
     if (part === "" || !all.some(({ path }) => path.includes(part)))
       throw invalidInput(
-        `--layers: no layer's path contains "${part}"; the first is ${all[0]!.path}. See mixdq inspect.`,
+        `--layers: no layer's path contains "${part}"; the first is ${all[0].path}. See mixdq inspect.`,
       );
   const named = layers.length === 0 ? all : all.filter(({ path }) => layers.some((part) => path.includes(part)));
   const sites = shard ? shardOf(named, shard) : named;

@@ -30,13 +30,13 @@ export function* randomTensor({ name, shape }: TensorShape, seed: number): Gener
   const random = new TableRandom(name, seed);
   const { normal, laplace } = tables();
   if (shape.length === 1) {
-    const values = new Float32Array(shape[0]!);
+    const values = new Float32Array(shape[0]);
     const isBias = name.endsWith(".bias");
     random.fill(values, 0, values.length, normal, isBias ? 0.02 : 0.1);
     yield toHalf(isBias ? values : values.map((value) => 1 + value));
     return;
   }
-  const rows = shape[0]!;
+  const rows = shape[0];
   const columns = shape.slice(1).reduce((product, size) => product * size, 1);
   const gain = (RESIDUAL_WRITERS.test(name) ? RESIDUAL_GAIN : 1) / Math.sqrt(columns);
   const factor = new Float32Array(1);
@@ -47,7 +47,7 @@ export function* randomTensor({ name, shape }: TensorShape, seed: number): Gener
     for (let i = 0; i < count; i++, row++) {
       random.fill(factor, 0, 1, normal, ROW_SPREAD);
       const isHeavy = row % HEAVY_EVERY === HEAVY_EVERY - 1;
-      const scale = gain * Math.exp(factor[0]!) * (isHeavy ? HEAVY_GAIN : 1);
+      const scale = gain * Math.exp(factor[0]) * (isHeavy ? HEAVY_GAIN : 1);
       random.fill(values, i * columns, (i + 1) * columns, isHeavy ? laplace : normal, scale);
     }
     yield toHalf(values.subarray(0, count * columns));
@@ -80,8 +80,8 @@ class TableRandom {
       a = b ^ (b >>> 9);
       b = (c + (c << 3)) | 0;
       c = (((c << 21) | (c >>> 11)) + drawn) | 0;
-      values[i] = scale * table[drawn >>> 16]!;
-      if (i + 1 < to) values[i + 1] = scale * table[drawn & 0xffff]!;
+      values[i] = scale * table[drawn >>> 16];
+      if (i + 1 < to) values[i + 1] = scale * table[drawn & 0xffff];
     }
     [this.#a, this.#b, this.#c, this.#counter] = [a, b, c, counter];
   }

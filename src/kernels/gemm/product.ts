@@ -124,7 +124,7 @@ export function describeProduct(product: Product, context: KernelContext) {
     constants: {
       Y4: quads(y.shape[3]),
       ...(first > 0 && { Y_FIRST: quads(first) }),
-      ...(bos.length > 0 && { TOKENS: x.shape[1] * x.shape[2], BOS_IMAGES: bos[0]!.shape[0]! }),
+      ...(bos.length > 0 && { TOKENS: x.shape[1] * x.shape[2], BOS_IMAGES: bos[0].shape[0] }),
     },
     numbers: storeNumbers(y),
     bindings: {

@@ -60,7 +60,7 @@ test("summed as noise: the least that the budget allows, by search over all of f
   const byNoise = await allocate(SAMPLE, { weightBits: 4.5, sum: "noise", ratio });
   const byDecibels = await allocate(SAMPLE, quick({ weightBits: 4.5, ratio }));
   expect(byNoise.weights.programs.map(({ metric }) => metric)).toEqual(["ssim", "noise"]);
-  expect(byNoise.weights.chosen.groups[1]!.objective).toBeCloseTo(-noise(byNoise.layers), 12);
+  expect(byNoise.weights.chosen.groups[1].objective).toBeCloseTo(-noise(byNoise.layers), 12);
   expect(byNoise.weights.certified.get("quality")).toMatch(/^HiGHS/);
   expect(noise(byNoise.layers)).toBeLessThan(0.99 * noise(byDecibels.layers));
 
@@ -71,8 +71,8 @@ test("summed as noise: the least that the budget allows, by search over all of f
   const total = [...few.layers.values()].reduce((sum, { weights }) => sum + weights, 0);
   let least = Infinity;
   for (let code = 0; code < 3 ** paths.length; code++) {
-    const bits = paths.map((_, i) => [2, 4, 8][Math.floor(code / 3 ** i) % 3]!);
-    const cost = bits.reduce((sum, width, i) => sum + width * few.layers.get(paths[i]!)!.weights, 0);
+    const bits = paths.map((_, i) => [2, 4, 8][Math.floor(code / 3 ** i) % 3]);
+    const cost = bits.reduce((sum, width, i) => sum + width * few.layers.get(paths[i])!.weights, 0);
     if (cost > 4 * total) continue;
     least = Math.min(least, noise(new Map(paths.map((path, i) => [path, { weightBits: bits[i] as 4, actBits: 8 }]))));
   }
@@ -254,7 +254,7 @@ test("baselines keep the budget, are the same every time, and are not better", a
     expect(others.size).toBe(SAMPLE.layers.size);
     expect(score).toBeLessThan(chosen.score);
     // Nobody has more of both sums.
-    expect(objectives.every((sum, i) => sum > chosen.groups[i]!.objective)).toBe(false);
+    expect(objectives.every((sum, i) => sum > chosen.groups[i].objective)).toBe(false);
   }
   expect(await baselines(programs, SAMPLE.layers, bits, 4.5, 1)).toEqual(first);
   const other = await baselines(programs, SAMPLE.layers, bits, 4.5, 2);

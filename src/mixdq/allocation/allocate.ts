@@ -234,7 +234,7 @@ async function sideAt(programs: readonly GroupProgram[], chosen: Point, certify:
   if (certify)
     for (const [i, solution] of chosen.groups.entries()) {
       if (solution.solver === "HiGHS") continue;
-      const by = await programs[i]!.certify(solution);
+      const by = await programs[i].certify(solution);
       if (by !== undefined) certified.set(solution.group, by);
     }
   const quantized = programs.reduce((sum, { elements, floatElements }) => sum + elements - floatElements, 0);

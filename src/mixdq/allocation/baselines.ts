@@ -52,7 +52,7 @@ export async function baselines(
   const capacity = bitsWithin(budget, total("elements")) - floatBits;
   const measure = (name: string, bits: ReadonlyMap<string, number>): Baseline => {
     const objectives = programs.map((program) => program.objectiveOf(bits));
-    const score = Math.min(...programs.map((program, i) => program.shareOf(objectives[i]!)));
+    const score = Math.min(...programs.map((program, i) => program.shareOf(objectives[i])));
     return { name, bits, objectives, score, averageBits: (costOf(candidates, bits) + floatBits) / total("elements") };
   };
 
@@ -76,7 +76,7 @@ export async function baselines(
 
   const sqnr = (path: string, width: number): number | undefined => layers.get(path)?.weight.get("sqnr")?.get(width);
   if (candidates.every(({ path, widths }) => widths.every((width) => sqnr(path, width) !== undefined))) {
-    const smallest = ({ path, widths }: Layer): number => sqnr(path, widths[0]!)!;
+    const smallest = ({ path, widths }: Layer): number => sqnr(path, widths[0])!;
     const robustFirst = candidates.toSorted((a, b) => smallest(b) - smallest(a) || byPath(a.path, b.path));
     const start = allAt(candidates, ({ widths }) => widths.at(-1)!);
     results.push(measure("naive sorting", lower(start, robustFirst, capacity, "to the bottom")));
@@ -91,7 +91,7 @@ export async function baselines(
   }
 
   const random = makeRandom(seed);
-  const anyOf = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)]!;
+  const anyOf = <T>(values: readonly T[]): T => values[Math.floor(random() * values.length)];
   const fit = (bits: ReadonlyMap<string, number>): ReadonlyMap<string, number> =>
     raise(lower(bits, shuffle(candidates, random), capacity), shuffle(candidates, random), capacity);
   results.push(measure("random", fit(allAt(candidates, ({ widths }) => anyOf(widths)))));

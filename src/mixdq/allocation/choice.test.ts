@@ -22,7 +22,7 @@ test("contenders are what no other point of the sweep beats, each once, within t
     expect(averageBits).toBeLessThanOrEqual(TARGET);
     for (const point of points) {
       const others = sharesOf(programs, point);
-      expect(others.every((share, i) => share >= shares[i]!) && others.some((share, i) => share > shares[i]!)).toBe(
+      expect(others.every((share, i) => share >= shares[i]) && others.some((share, i) => share > shares[i])).toBe(
         false,
       );
     }
@@ -31,7 +31,7 @@ test("contenders are what no other point of the sweep beats, each once, within t
   const bits = JSON.stringify(allocation.weights.chosen.groups.flatMap((group) => [...group.bits]));
   expect(contenders.map((contender) => JSON.stringify([...contender.bits]))).toContain(bits);
   // Further content's share never falls as its budget rises.
-  const content = contenders.map(({ shares }) => shares[0]!);
+  const content = contenders.map(({ shares }) => shares[0]);
   expect(content).toEqual(content.toSorted((a, b) => a - b));
 });
 
@@ -44,13 +44,13 @@ test("of a long front so many as may be drawn, with its ends and what is best on
   const points = await sweep(weights.programs, 4);
   const rated = points.map((point) => sharesOf(weights.programs, point));
   const front = rated.filter(
-    (own) => !rated.some((other) => other.every((s, i) => s >= own[i]!) && other.some((s, i) => s > own[i]!)),
+    (own) => !rated.some((other) => other.every((s, i) => s >= own[i]) && other.some((s, i) => s > own[i])),
   );
   expect(new Set(front.map(String)).size).toBeGreaterThan(20);
   const contenders = await contendersOf(weights.programs, points);
   expect(contenders.length).toBeLessThanOrEqual(20);
   const content = front.map(([share]) => share!);
-  const ends = contenders.map(({ shares }) => shares[0]!);
+  const ends = contenders.map(({ shares }) => shares[0]);
   expect([Math.min(...ends), Math.max(...ends)]).toEqual([Math.min(...content), Math.max(...content)]);
   const best = Math.max(...points.map(({ score }) => score));
   expect(contenders.map(({ point }) => point.score)).toContain(best);
@@ -60,7 +60,7 @@ test("an allocation moves to another point with its inputs as they are, and is p
   const allocation = await allocate(sensitivity, { weightBits: TARGET });
   const { programs } = allocation.weights;
   const contenders = await contendersOf(programs, await sweep(programs, TARGET));
-  const { point, bits } = contenders[0]!;
+  const { point, bits } = contenders[0];
   const moved = await allocationAt(allocation, point);
   expect([...moved.layers.keys()]).toEqual([...allocation.layers.keys()]);
   for (const [path, layer] of moved.layers)

@@ -47,7 +47,7 @@ export interface Choice {
 
 /** How much of each group's metric a point keeps. */
 export function sharesOf(programs: readonly GroupProgram[], { groups }: Pick<Point, "groups">): number[] {
-  return groups.map(({ objective }, i) => programs[i]!.shareOf(objective));
+  return groups.map(({ objective }, i) => programs[i].shareOf(objective));
 }
 
 /** Contenders at most; a front of more is thinned. */
@@ -94,7 +94,7 @@ function thinned(front: readonly Point[]): readonly Point[] {
 }
 
 const beats = (one: readonly number[], other: readonly number[]): boolean =>
-  one.every((share, i) => share >= other[i]!) && one.some((share, i) => share > other[i]!);
+  one.every((share, i) => share >= other[i]) && one.some((share, i) => share > other[i]);
 
 /** Of the prompts, the shares that the rounds draw. */
 const ROUNDS = [1 / 4, 1 / 2, 1];

@@ -46,21 +46,21 @@ export async function solveWithHighs(
   nodes: number,
 ): Promise<HighsResult> {
   const highs = await load();
-  const choice = Int32Array.from(open, (choices) => choices[0]!);
-  const free = [...open.keys()].filter((item) => open[item]!.length > 1);
-  const cheapest = (item: number) => items[item]![open[item]![0]!]!;
+  const choice = Int32Array.from(open, (choices) => choices[0]);
+  const free = [...open.keys()].filter((item) => open[item].length > 1);
+  const cheapest = (item: number) => items[item][open[item][0]];
   const [startCost, startValue] = items.reduce(
     ([cost, value], _, item) => [cost + cheapest(item).cost, value + cheapest(item).value],
     [0, 0],
   );
   const columns = free.flatMap((item, row) =>
-    open[item]!.map((c) => {
-      const { cost, value } = items[item]![c]!;
+    open[item].map((c) => {
+      const { cost, value } = items[item][c];
       return { item, row, choice: c, cost: cost - cheapest(item).cost, value: value - cheapest(item).value };
     }),
   );
   const unit = columns.reduce((divisor, { cost }) => greatestDivisor(divisor, cost), 0) || 1;
-  const highest = (item: number) => items[item]![open[item]!.at(-1)!]!.value - cheapest(item).value;
+  const highest = (item: number) => items[item][open[item].at(-1)!].value - cheapest(item).value;
   const scale = VALUE_RANGE / (free.reduce((sum, item) => sum + highest(item), 0) || 1);
   const numCols = columns.length;
   const numRows = free.length + 1;
@@ -96,13 +96,13 @@ export async function solveWithHighs(
       // One choice an item: its largest variable, whatever tolerance they were rounded with.
       const chosen = new Float64Array(items.length).fill(0.5);
       for (const [i, column] of columns.entries())
-        if (colValue[i]! > chosen[column.item]!) {
-          chosen[column.item] = colValue[i]!;
+        if (colValue[i] > chosen[column.item]) {
+          chosen[column.item] = colValue[i];
           choice[column.item] = column.choice;
         }
-      const isWhole = free.every((item) => chosen[item]! > 0.5);
+      const isWhole = free.every((item) => chosen[item] > 0.5);
       const total = (key: "cost" | "value"): number =>
-        items.reduce((sum, choices, item) => sum + choices[choice[item]!]![key], 0);
+        items.reduce((sum, choices, item) => sum + choices[choice[item]][key], 0);
       const best = { choice, cost: total("cost"), value: total("value") };
       return { best: isWhole && best.cost <= budget ? best : undefined, bound };
     },

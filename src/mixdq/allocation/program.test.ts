@@ -34,14 +34,14 @@ const costRange = (items: readonly Item[], pick: (...costs: number[]) => number)
 function* everyAllocation(items: readonly Item[]): Generator<{ bits: number[]; cost: number; value: number }> {
   const at = items.map(() => 0);
   for (;;) {
-    const chosen = items.map(({ options }, i) => options[at[i]!]!);
+    const chosen = items.map(({ options }, i) => options[at[i]]);
     yield {
       bits: chosen.map(({ bits }) => bits),
       cost: chosen.reduce((sum, { cost }) => sum + cost, 0),
       value: chosen.reduce((sum, { value }) => sum + value, 0),
     };
     let i = 0;
-    while (i < items.length && ++at[i]! === items[i]!.options.length) at[i++] = 0;
+    while (i < items.length && ++at[i] === items[i].options.length) at[i++] = 0;
     if (i === items.length) return;
   }
 }
@@ -52,8 +52,7 @@ function bestByCost(items: readonly Item[], budget: number): Float64Array {
   for (const { options } of items) {
     const next = new Float64Array(budget + 1).fill(-Infinity);
     for (const { cost, value } of options)
-      for (let spent = cost; spent <= budget; spent++)
-        next[spent] = Math.max(next[spent]!, best[spent - cost]! + value);
+      for (let spent = cost; spent <= budget; spent++) next[spent] = Math.max(next[spent], best[spent - cost] + value);
     best = next;
   }
   return best;
@@ -103,13 +102,8 @@ test("small programmes: the best of all allocations, by search and by HiGHS", as
 
 test("middling programmes: the best sum of a dynamic programme over costs, at many budgets", async () => {
   const random = makeRandom(2);
-  const small: Style = { ...STYLES[0]!, size: (r) => 1 + Math.floor(r() * 30) };
-  const cases: readonly Style[] = [
-    small,
-    { ...small, value: (r, bits) => 1 - 4 ** -bits * r() },
-    STYLES[3]!,
-    STYLES[4]!,
-  ];
+  const small: Style = { ...STYLES[0], size: (r) => 1 + Math.floor(r() * 30) };
+  const cases: readonly Style[] = [small, { ...small, value: (r, bits) => 1 - 4 ** -bits * r() }, STYLES[3], STYLES[4]];
   for (const style of cases) {
     const items = makeItems(style, 60, random);
     const program = makeProgram(items);
@@ -133,7 +127,7 @@ test("HiGHS finds the same optimum without help, and says so", async () => {
     const budget = Math.round(0.55 * program.maxCost + 0.45 * program.minCost);
     const found = await program.solve(budget);
     expect(await program.certify(budget, found)).toMatch(/^HiGHS \d+\.\d+\.\d+$/);
-    const cheapest = new Map(items.map(({ path, options }) => [path, options[0]!.bits]));
+    const cheapest = new Map(items.map(({ path, options }) => [path, options[0].bits]));
     const worse = await program.solve(program.minCost);
     await expect(program.certify(budget, { ...worse, bits: cheapest })).rejects.toThrow("fault in mixdq");
   }
@@ -175,14 +169,14 @@ test("neither the order of layers nor of options changes anything", async () => 
 test("ties: least cost, then more bits for the layer that comes first", async () => {
   const random = makeRandom(6);
   for (let round = 0; round < 60; round++) {
-    const items = makeItems(STYLES[3]!, 6, random);
+    const items = makeItems(STYLES[3], 6, random);
     const [least, most] = [costRange(items, Math.min), costRange(items, Math.max)];
     const budget = Math.floor(least + (most - least) * random());
     const [first] = [...everyAllocation(items)]
       .filter(({ cost }) => cost <= budget)
       .sort(
         (a, b) =>
-          b.value - a.value || a.cost - b.cost || a.bits.reduce((order, bits, i) => order || b.bits[i]! - bits, 0),
+          b.value - a.value || a.cost - b.cost || a.bits.reduce((order, bits, i) => order || b.bits[i] - bits, 0),
       );
     const { bits } = await makeProgram(shuffle(items, random)).solve(budget);
     expect([...bits.values()]).toEqual(first!.bits);
@@ -211,7 +205,7 @@ test("more bits that are worth no more are not spent", async () => {
 });
 
 test("a budget that cannot be met is refused", async () => {
-  const program = makeProgram(makeItems(STYLES[0]!, 5, makeRandom(7)));
+  const program = makeProgram(makeItems(STYLES[0], 5, makeRandom(7)));
   await expect(program.solve(program.minCost - 1)).rejects.toThrow(`at least the ${program.minCost}`);
   await expect(program.solve(Number.NaN)).rejects.toThrow("budget of NaN");
   expect((await program.solve(program.minCost)).cost).toBe(program.minCost);

@@ -77,21 +77,21 @@ export function makeProgram(items: readonly Item[], states = STATES): Program {
   const layers = items
     .map(({ path, options }) => ({ path, options: withoutBeaten(options) }))
     .sort((a, b) => byPath(a.path, b.path));
-  const range = layers.reduce((sum, { options }) => sum + options.at(-1)!.value - options[0]!.value, 0);
+  const range = layers.reduce((sum, { options }) => sum + options.at(-1)!.value - options[0].value, 0);
   const scale = range > 0 ? 2 ** Math.min(VALUE_BITS - Math.ceil(Math.log2(range)), 1000) : 1;
   // Differences below the resolution of about 1e-14 of the range are ties.
   const choices = layers.map(({ options }) => {
     const whole = options.map(({ value, ...rest }) => ({
       ...rest,
-      value: Math.round((value - options[0]!.value) * scale),
+      value: Math.round((value - options[0].value) * scale),
     }));
-    return whole.filter(({ value }, i) => i === 0 || value > whole[i - 1]!.value);
+    return whole.filter(({ value }, i) => i === 0 || value > whole[i - 1].value);
   });
   const knapsack = makeKnapsack(choices);
 
   const describe = ({ choice, cost }: Assignment, bound: number | undefined, solver: Solution["solver"]): Solution => {
     const chosen = layers.map(({ path, options }, i) => {
-      const { bits } = choices[i]![choice[i]!]!;
+      const { bits } = choices[i][choice[i]];
       return { path, bits, value: options.find((option) => option.bits === bits)!.value };
     });
     const objective = chosen.reduce((sum, { value }) => sum + value, 0);
@@ -127,7 +127,7 @@ export function makeProgram(items: readonly Item[], states = STATES): Program {
       const all = choices.map((options) => [...options.keys()]);
       const { best, bound } = await solveWithHighs(knapsack, all, budget, NODES);
       const own = layers.reduce((sum, { path }, i) => {
-        const choice = choices[i]!.find((option) => option.bits === bits.get(path));
+        const choice = choices[i].find((option) => option.bits === bits.get(path));
         return sum + (choice?.value ?? -Infinity);
       }, 0);
       const allowed = TOLERANCE * Math.max(Math.abs(objective) * scale, range * scale);
@@ -150,5 +150,5 @@ function withoutBeaten(options: readonly Option[]): Option[] {
 }
 
 function valueOf({ items }: Knapsack, choice: Int32Array): number {
-  return items.reduce((sum, choices, item) => sum + choices[choice[item]!]!.value, 0);
+  return items.reduce((sum, choices, item) => sum + choices[choice[item]].value, 0);
 }

@@ -49,7 +49,7 @@ export function makeKnapsack(items: readonly (readonly Choice[])[]): Knapsack {
   const steps = items.flatMap((choices, item) => {
     const corners = hull(choices);
     return corners.slice(1).map((to, i): Step => {
-      const [from, next] = [choices[corners[i]!]!, choices[to]!];
+      const [from, next] = [choices[corners[i]], choices[to]];
       return { item, to, cost: next.cost - from.cost, value: next.value - from.value };
     });
   });
@@ -65,12 +65,12 @@ export function relax({ items, steps }: Knapsack, budget: number): Relaxation {
   const base = new Int32Array(items.length);
   let [cost, value] = [0, 0];
   for (const choices of items) {
-    cost += choices[0]!.cost;
-    value += choices[0]!.value;
+    cost += choices[0].cost;
+    value += choices[0].value;
   }
   let at = 0;
-  for (; at < steps.length && cost + steps[at]!.cost <= budget; at++) {
-    const step = steps[at]!;
+  for (; at < steps.length && cost + steps[at].cost <= budget; at++) {
+    const step = steps[at];
     cost += step.cost;
     value += step.value;
     base[step.item] = step.to;
@@ -101,7 +101,7 @@ export function lossOf(
   item: number,
   choice: number,
 ): number {
-  const [best, other] = [items[item]![base[item]!]!, items[item]![choice]!];
+  const [best, other] = [items[item][base[item]], items[item][choice]];
   return best.value - other.value - price * (best.cost - other.cost);
 }
 
@@ -109,7 +109,7 @@ export function lossOf(
 function hull(choices: readonly Choice[]): number[] {
   const corners: number[] = [];
   const slope = (a: number, b: number): number =>
-    (choices[b]!.value - choices[a]!.value) / (choices[b]!.cost - choices[a]!.cost);
+    (choices[b].value - choices[a].value) / (choices[b].cost - choices[a].cost);
   for (let next = 0; next < choices.length; next++) {
     while (corners.length >= 2 && slope(corners.at(-2)!, corners.at(-1)!) <= slope(corners.at(-1)!, next))
       corners.pop();

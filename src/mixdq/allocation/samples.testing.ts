@@ -13,7 +13,7 @@ export function sampleSensitivity(
   const random = makeRandom(seed);
   const layers = new Map<string, LayerSensitivity>();
   const add = (path: string, group: Group): void => {
-    const weights = SIZES[Math.floor(random() * SIZES.length)]!;
+    const weights = SIZES[Math.floor(random() * SIZES.length)];
     const side = (): LayerSensitivity["weight"] => {
       const start = 10 + 40 * random();
       const slope = 3 + 3 * random();

@@ -62,29 +62,29 @@ export function findBest(
   const second = losses.map((all, item) =>
     all.reduce((m, loss, c) => (c === base[item] ? m : Math.min(m, loss)), Infinity),
   );
-  const order = [...second.keys()].sort((a, b) => second[a]! - second[b]! || a - b);
+  const order = [...second.keys()].sort((a, b) => second[a] - second[b] || a - b);
   const frontiers: Frontier[] = [root(relaxation)];
   const decided: number[] = [];
   let kept = 0;
   for (const item of order) {
-    if (best.value >= bound || second[item]! > bound - best.value + SLACK) break;
-    const moves = movesOf(knapsack.items[item]!, base[item]!, (c) => losses[item]![c]! <= bound - best.value + SLACK);
+    if (best.value >= bound || second[item] > bound - best.value + SLACK) break;
+    const moves = movesOf(knapsack.items[item], base[item], (c) => losses[item][c] <= bound - best.value + SLACK);
     const isAlive = (cost: number, value: number): boolean => value + price * (budget - cost) + SLACK > best.value;
     const all = extend(frontiers.at(-1)!, moves, isAlive);
     const next = kept > limit ? thin(all) : all;
     decided.push(item);
     frontiers.push(next);
-    for (let i = 0; i < next.size && next.costs[i]! <= budget; i++)
-      if (next.values[i]! > best.value)
-        best = { value: next.values[i]!, cost: next.costs[i]!, frontier: frontiers.length - 1, at: i };
+    for (let i = 0; i < next.size && next.costs[i] <= budget; i++)
+      if (next.values[i] > best.value)
+        best = { value: next.values[i], cost: next.costs[i], frontier: frontiers.length - 1, at: i };
     kept += next.size;
   }
   const isProven = kept <= limit || best.value >= bound;
   if (best.frontier < 0) return { choice: greedy, cost: best.cost, value: best.value, isProven };
   const choice = base.slice();
   for (let f = best.frontier, at = best.at; f > 0; f--) {
-    choice[decided[f - 1]!] = frontiers[f]!.moves[at]!;
-    at = frontiers[f]!.parents[at]!;
+    choice[decided[f - 1]] = frontiers[f].moves[at];
+    at = frontiers[f].parents[at];
   }
   return { choice, cost: best.cost, value: best.value, isProven };
 }
@@ -103,20 +103,20 @@ export function findFirst(
 ): Assignment | undefined {
   const { price, base } = relaxation;
   const open = openChoices(knapsack, relaxation, value);
-  const core = [...open.keys()].filter((item) => open[item]!.length > 1);
+  const core = [...open.keys()].filter((item) => open[item].length > 1);
   // From the last item to the first, so that in the end the first can be decided first.
   const steps = core.reverse().map((item) => {
     const isOpen = new Set(open[item]);
-    return { item, moves: movesOf(knapsack.items[item]!, base[item]!, (c) => isOpen.has(c)) };
+    return { item, moves: movesOf(knapsack.items[item], base[item], (c) => isOpen.has(c)) };
   });
-  const cheapest = steps.map(({ moves }) => moves[0]!.cost); // at most 0: the base is among the moves
+  const cheapest = steps.map(({ moves }) => moves[0].cost); // at most 0: the base is among the moves
   let stillToSave = cheapest.reduce((sum, cost) => sum + cost, 0);
   const frontiers: Frontier[] = [root(relaxation)];
   let kept = 0;
   for (const [i, { moves }] of steps.entries()) {
-    stillToSave -= cheapest[i]!;
+    stillToSave -= cheapest[i];
     const next = extend(
-      frontiers[i]!,
+      frontiers[i],
       moves,
       (cost, reached) => cost + stillToSave <= budget && reached + price * (budget - cost) + SLACK >= value,
     );
@@ -128,12 +128,12 @@ export function findFirst(
   const last = frontiers.at(-1)!;
   let at = indexOf(last.values, last.size, value);
   if (at < 0) return undefined; // only if `value` is not the best
-  const total = last.costs[at]!;
+  const total = last.costs[at];
   const choice = base.slice();
   for (let i = steps.length - 1; i >= 0; i--) {
-    const { item, moves } = steps[i]!;
-    const [here, before] = [frontiers[i + 1]!, frontiers[i]!];
-    const [cost, reached] = [here.costs[at]!, here.values[at]!];
+    const { item, moves } = steps[i];
+    const [here, before] = [frontiers[i + 1], frontiers[i]];
+    const [cost, reached] = [here.costs[at], here.values[at]];
     // A partial allocation that leads to the best is on its frontier: one that beats it would lead to a better one.
     for (const move of moves.toReversed()) {
       const parent = indexOf(before.costs, before.size, cost - move.cost);
@@ -153,9 +153,9 @@ function root({ baseCost, baseValue }: Relaxation): Frontier {
 
 /** In rising cost. */
 function movesOf(choices: readonly Choice[], base: number, isOpen: (choice: number) => boolean): Move[] {
-  const from = choices[base]!;
+  const from = choices[base];
   return [...choices.keys()].filter(isOpen).map((choice) => {
-    const to = choices[choice]!;
+    const to = choices[choice];
     return { choice, cost: to.cost - from.cost, value: to.value - from.value };
   });
 }
@@ -172,21 +172,21 @@ function extend(from: Frontier, moves: readonly Move[], isAlive: (cost: number, 
     let pick = -1;
     let [cost, value] = [Infinity, -Infinity];
     for (let m = 0; m < moves.length; m++) {
-      const head = heads[m]!;
+      const head = heads[m];
       if (head === from.size) continue;
-      const c = from.costs[head]! + moves[m]!.cost;
-      const v = from.values[head]! + moves[m]!.value;
+      const c = from.costs[head] + moves[m].cost;
+      const v = from.values[head] + moves[m].value;
       if (c < cost || (c === cost && v > value)) [pick, cost, value] = [m, c, v];
     }
     if (pick < 0) break;
-    const parent = heads[pick]!++;
+    const parent = heads[pick]++;
     if (value <= highest) continue;
     highest = value;
     if (!isAlive(cost, value)) continue;
     costs[size] = cost;
     values[size] = value;
     parents[size] = parent;
-    taken[size++] = moves[pick]!.choice;
+    taken[size++] = moves[pick].choice;
   }
   return {
     size,
@@ -203,7 +203,7 @@ function thin(frontier: Frontier): Frontier {
   if (size <= THIN) return frontier;
   const at = (i: number): number => Math.round((i * (size - 1)) / (THIN - 1));
   const every = <T extends Float64Array | Int32Array | Uint8Array>(from: T, to: T): T => {
-    for (let i = 0; i < THIN; i++) to[i] = from[at(i)]!;
+    for (let i = 0; i < THIN; i++) to[i] = from[at(i)];
     return to;
   };
   return {
@@ -220,7 +220,7 @@ function indexOf(rising: Float64Array, size: number, wanted: number): number {
   let [low, high] = [0, size];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (rising[middle]! < wanted) low = middle + 1;
+    if (rising[middle] < wanted) low = middle + 1;
     else high = middle;
   }
   return low < size && rising[low] === wanted ? low : -1;

@@ -142,7 +142,7 @@ test("shards that do not fit together are refused", () => {
   expect(refused(replaced({ provenance: { seed: 2 } }))).toContain('"provenance"');
   expect(refused(replaced({ shard: { index: 2, count: 4 } }))).toContain('"shard" count 4, expected 3');
   expect(refused(replaced({ shard: undefined }))).toContain('no "shard"');
-  const [path, layer] = [...a!.sensitivity.layers][0]!;
+  const [path, layer] = [...a!.sensitivity.layers][0];
   const same = replaced({ layers: new Map([...b!.sensitivity.layers, [path, layer]]) });
   expect(mergeSensitivities(same).layers.size).toBe(whole.layers.size);
   const other = { ...layer, weights: layer.weights + 1 };

@@ -73,9 +73,9 @@ export async function solvePoint(
   const budgets = splitBudget(programs, budget, ratio);
   const groups: GroupSolution[] = [];
   for (const program of programs) groups.push(await program.solve(budgets.get(program.group)!, options));
-  const shares = groups.map(({ objective }, i) => programs[i]!.shareOf(objective));
+  const shares = groups.map(({ objective }, i) => programs[i].shareOf(objective));
   const elements = programs.reduce((sum, program) => sum + program.elements, 0);
-  const bits = groups.reduce((sum, { averageBits }, i) => sum + averageBits * programs[i]!.elements, 0);
+  const bits = groups.reduce((sum, { averageBits }, i) => sum + averageBits * programs[i].elements, 0);
   return { budget, ratio, groups, averageBits: bits / elements, score: Math.min(...shares) };
 }
 

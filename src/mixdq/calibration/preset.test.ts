@@ -146,7 +146,7 @@ test("the estimated noise is what quantizing really makes", () => {
       const back = dequantizeActivations(quantizeActivations(values, quant), quant);
       values.forEach((value, i) => {
         signal += value ** 2;
-        error += (value - back[i]!) ** 2;
+        error += (value - back[i]) ** 2;
       });
     }
     return 10 * Math.log10(signal / error);

@@ -38,7 +38,7 @@ test.each([
     [values.subarray(100_001)],
   ).summary();
   const sorted = values.toSorted();
-  const [low, high] = [sorted[30]!, sorted[sorted.length - 31]!];
+  const [low, high] = [sorted[30], sorted[sorted.length - 31]];
   // A bin is 1/64 wide; the ranks beside it may lie in the next.
   expect(Math.abs(percentileMin - low)).toBeLessThanOrEqual(Math.abs(low) / 32);
   expect(Math.abs(percentileMax - high)).toBeLessThanOrEqual(Math.abs(high) / 32);
@@ -103,14 +103,14 @@ test("layers that read one tensor share its range, the halves of a concatenation
 
 test("keys and values never see the first token of any image, unless they shall", () => {
   const graph = network();
-  const text = graph.inputs["encoder_hidden_states"]!;
+  const text = graph.inputs["encoder_hidden_states"];
   const values = new Float32Array(2 * 3 * 4).map((_, i) => (i % 12 < 4 ? 800 : (i % 12) / 4));
   const rangeOf = (bos: boolean): [number, number] => {
     const recording = new Recording(quantizableLayers(graph), { bos });
     show(recording, graph, 2);
     recording.endPrompt();
     const again = new Recording(quantizableLayers(graph), { bos });
-    show(again, { ...graph, inputs: { x: graph.inputs["x"]! } }, 2);
+    show(again, { ...graph, inputs: { x: graph.inputs["x"] } }, 2);
     again.observe(text, values);
     again.endPrompt();
     const { min, max, count } = again.layers().get("attn2.to_v")!.act;
@@ -150,7 +150,7 @@ test("a state of other layers, or a damaged one, is not taken", () => {
   const restores = (changed: object): boolean =>
     new Recording(layers, { bos: true }).restore(changed as unknown as RecordingState);
   expect(restores(state)).toBe(true);
-  const first = Object.keys(state)[0]!;
+  const first = Object.keys(state)[0];
   const { [first]: gone, ...rest } = state;
   expect(restores(rest)).toBe(false);
   expect(restores({ ...rest, other: gone })).toBe(false);
@@ -170,7 +170,7 @@ test("a tensor that a run did not show is a fault, not an empty range", () => {
 test("numbers that left their range are reported with the layer that reads them", () => {
   const graph = network();
   const recording = new Recording(quantizableLayers(graph), { bos: true });
-  const broken = (): void => recording.observe(graph.inputs["x"]!, new Float32Array(32).fill(Number.NaN));
+  const broken = (): void => recording.observe(graph.inputs["x"], new Float32Array(32).fill(Number.NaN));
   expect(broken).toThrow(MixdqError);
   expect(broken).toThrow("attn1.to_q: its input (x) holds NaN or infinity");
 });

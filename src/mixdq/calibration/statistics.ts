@@ -74,7 +74,7 @@ export class TensorStatistics {
     const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
     let [min, max, squares] = [Infinity, -Infinity, 0];
     for (let i = 0; i < values.length; i++) {
-      const value = values[i]!;
+      const value = values[i];
       if (value < min) min = value;
       if (value > max) max = value;
       squares += value * value;
@@ -82,12 +82,12 @@ export class TensorStatistics {
     if (!Number.isFinite(squares)) return false;
     // First by the leading bits as they are, which is three times as fast as finding the bin of each value.
     const counts = new Uint32Array(2 ** (32 - SHIFT));
-    for (let i = 0; i < bits.length; i++) counts[bits[i]! >>> SHIFT]!++;
+    for (let i = 0; i < bits.length; i++) counts[bits[i] >>> SHIFT]++;
     const perSign = counts.length / 2;
     counts.forEach((count, leading) => {
       if (count === 0) return;
       const bin = Math.min(Math.max((leading % perSign) - FIRST_BIN, 0), BINS_PER_SIGN - 1);
-      this.#bins[leading < perSign ? bin : bin + BINS_PER_SIGN]! += count;
+      this.#bins[leading < perSign ? bin : bin + BINS_PER_SIGN] += count;
     });
     this.#promptMin = Math.min(this.#promptMin, min);
     this.#promptMax = Math.max(this.#promptMax, max);
@@ -130,7 +130,7 @@ export class TensorStatistics {
     for (let i = 0; i < 2 * BINS_PER_SIGN; i++) {
       const isNegative = i < BINS_PER_SIGN;
       const bin = isNegative ? BINS_PER_SIGN - 1 - i : i - BINS_PER_SIGN;
-      const count = this.#bins[isNegative ? bin + BINS_PER_SIGN : bin]!;
+      const count = this.#bins[isNegative ? bin + BINS_PER_SIGN : bin];
       if (count === 0 || below + count < rank) {
         below += count;
         continue;

@@ -53,7 +53,7 @@ export async function writePack(options: PackOptions): Promise<PackManifest> {
   let before = 0;
   for (const [i, component] of components.entries()) {
     await writer.component(component.component);
-    const weights = found[i]!;
+    const weights = found[i];
     const onBytes = (loaded: number): void => onProgress?.(before + loaded, total);
     await packComponent(component, { ...component, weights, bos, signal, onBytes }, writer);
     before += weights.bytes;
@@ -108,7 +108,7 @@ async function packComponent(
     const { shape, derivedFrom } = weights.get(name)!;
     const isHalf = derivedFrom === undefined && (loaded.isHalf || (storage === "f16" && shape.length > 1));
     const values = loaded.values(isHalf ? "f16" : "f32");
-    const unit = (values.byteLength / shape[0]!) * ROWS_TOGETHER;
+    const unit = (values.byteLength / shape[0]) * ROWS_TOGETHER;
     await writer.tensor({ name, format: isHalf ? "F16" : "F32", shape }, values, unit);
   }
   if (missing.size === 0) return;

@@ -53,7 +53,7 @@ export function bootstrap(
 export function bootstrapMean(values: readonly number[], options?: BootstrapOptions): Estimate {
   const mean = (indices: Uint32Array): number => {
     let sum = 0;
-    for (let i = 0; i < indices.length; i++) sum += values[indices[i]!]!;
+    for (let i = 0; i < indices.length; i++) sum += values[indices[i]];
     return sum / indices.length;
   };
   return bootstrap(values.length, mean, options);
@@ -75,7 +75,7 @@ function quantile(sorted: Float64Array, share: number): number {
   const at = share * (sorted.length - 1);
   const below = Math.floor(at);
   const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below]! + (at - below) * (sorted[above]! - sorted[below]!);
+  return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
 }
 
 function meanOf(values: Float64Array): number {

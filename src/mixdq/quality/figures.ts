@@ -38,7 +38,7 @@ export function alignmentFigure(pictures: readonly Judged[]): Estimate {
 
 /** How much better aligned than others of the same prompts; prompt by prompt, so that hard prompts cancel out. */
 export function alignmentAgainst(others: readonly Judged[], pictures: readonly Judged[]): Estimate {
-  return bootstrapMean(pictures.map((picture, i) => alignmentOf(picture) - alignmentOf(others[i]!)));
+  return bootstrapMean(pictures.map((picture, i) => alignmentOf(picture) - alignmentOf(others[i])));
 }
 
 const alignmentOf = ({ stated, attributes }: Judged): number => shareFound(stated, attributes);

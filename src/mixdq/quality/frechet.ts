@@ -37,10 +37,10 @@ export function frechetTo(
   const plain = samples.map((sample) => Float64Array.from(sample));
   const rooted = new Matrix(plain).mmul(root).to2DArray();
   return (indices) => {
-    const chosen = centred(Array.from(indices, (i) => plain[i]!));
-    const chosenRooted = centred(Array.from(indices, (i) => rooted[i]!));
+    const chosen = centred(Array.from(indices, (i) => plain[i]));
+    const chosenRooted = centred(Array.from(indices, (i) => rooted[i]));
     let distance = referenceTrace + squares(chosen.rows) / (indices.length - 1);
-    for (let i = 0; i < size; i++) distance += (chosen.mean[i]! - reference.mean[i]!) ** 2;
+    for (let i = 0; i < size; i++) distance += (chosen.mean[i] - reference.mean[i]) ** 2;
     // (S1 S2)^(1/2) has the trace of (S1^(1/2) S2 S1^(1/2))^(1/2), the covariance of the samples times S1^(1/2), which is
     // symmetric; and Y Y^T has the eigenvalues of Y^T Y, whichever is the smaller matrix.
     const rows = indices.length <= size ? chosenRooted.rows : transposed(chosenRooted.rows);
@@ -64,7 +64,7 @@ export function frechetFloor(reference: Gaussian, count: number, random: () => n
   for (let draw = 0; draw < draws; draw++) {
     const rows = Array.from({ length: count }, () => Float64Array.from({ length: size }, normal));
     const samples = new Matrix(rows).mmul(root).to2DArray();
-    const moved = samples.map((sample) => sample.map((value, j) => value + reference.mean[j]!));
+    const moved = samples.map((sample) => sample.map((value, j) => value + reference.mean[j]));
     sum += frechetTo(reference, moved)(all);
   }
   return sum / draws;
@@ -74,19 +74,19 @@ type Row = ArrayLike<number>;
 
 /** The rows' mean, and the rows less it. */
 function centred(rows: readonly Row[]): { mean: Float64Array; rows: Float64Array[] } {
-  const mean = new Float64Array(rows[0]!.length);
-  for (const row of rows) for (let i = 0; i < mean.length; i++) mean[i]! += row[i]! / rows.length;
-  return { mean, rows: rows.map((row) => mean.map((value, i) => row[i]! - value)) };
+  const mean = new Float64Array(rows[0].length);
+  for (const row of rows) for (let i = 0; i < mean.length; i++) mean[i] += row[i] / rows.length;
+  return { mean, rows: rows.map((row) => mean.map((value, i) => row[i] - value)) };
 }
 
 function squares(rows: readonly Row[]): number {
   let sum = 0;
-  for (const row of rows) for (let i = 0; i < row.length; i++) sum += row[i]! ** 2;
+  for (const row of rows) for (let i = 0; i < row.length; i++) sum += row[i] ** 2;
   return sum;
 }
 
 function transposed(rows: readonly Row[]): Float64Array[] {
-  return Array.from({ length: rows[0]!.length }, (_, i) => Float64Array.from(rows, (row) => row[i]!));
+  return Array.from({ length: rows[0].length }, (_, i) => Float64Array.from(rows, (row) => row[i]));
 }
 
 /** All products of two rows. */
@@ -94,9 +94,9 @@ function gram(rows: readonly Row[]): Matrix {
   const matrix = new Matrix(rows.length, rows.length);
   for (const [i, a] of rows.entries())
     for (let j = 0; j <= i; j++) {
-      const b = rows[j]!;
+      const b = rows[j];
       let sum = 0;
-      for (let k = 0; k < a.length; k++) sum += a[k]! * b[k]!;
+      for (let k = 0; k < a.length; k++) sum += a[k] * b[k];
       matrix.set(i, j, sum);
       matrix.set(j, i, sum);
     }
@@ -138,6 +138,6 @@ function matrixOf(values: Float64Array, size: number): Matrix {
 
 function trace(matrix: Float64Array, size: number): number {
   let sum = 0;
-  for (let i = 0; i < size; i++) sum += matrix[i * size + i]!;
+  for (let i = 0; i < size; i++) sum += matrix[i * size + i];
   return sum;
 }

@@ -7,7 +7,7 @@ const GAP = 2;
 
 /** Row by row from the top left, `columns` in a row, on white. All of one size; throws `invalid-input` otherwise. */
 export function pictureGrid(pictures: readonly Picture[], columns: number): Picture {
-  const { width: tileWidth, height: tileHeight } = pictures[0]!;
+  const { width: tileWidth, height: tileHeight } = pictures[0];
   const odd = pictures.find(({ width, height }) => width !== tileWidth || height !== tileHeight);
   if (odd)
     throw new MixdqError(

@@ -101,7 +101,7 @@ function assertSymmetric(covariance: Float64Array, size: number, where: string):
   const largest = covariance.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   for (let i = 0; i < size; i++)
     for (let j = 0; j < i; j++) {
-      const [lower, upper] = [covariance[i * size + j]!, covariance[j * size + i]!];
+      const [lower, upper] = [covariance[i * size + j], covariance[j * size + i]];
       if (Math.abs(lower - upper) > 1e-4 * largest)
         throw broken(where, `a covariance with ${lower} at [${i}, ${j}] and ${upper} at [${j}, ${i}]`, "equal ones");
     }

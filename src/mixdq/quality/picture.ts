@@ -19,5 +19,5 @@ export function assertSameSize(a: Picture, b: Picture, measure: string): void {
 
 /** One colour of a picture, [height * width], 0..255. */
 export function colorPlane({ width, height, data }: Picture, channel: number): Float64Array {
-  return Float64Array.from({ length: width * height }, (_, i) => data[4 * i + channel]!);
+  return Float64Array.from({ length: width * height }, (_, i) => data[4 * i + channel]);
 }

@@ -10,7 +10,7 @@ const PEAK = 255;
 export function psnr(a: Picture, b: Picture): number {
   assertSameSize(a, b, "PSNR");
   let squares = 0;
-  for (let i = 0; i < a.data.length; i++) if (i % 4 !== COLOR_CHANNELS) squares += (a.data[i]! - b.data[i]!) ** 2;
+  for (let i = 0; i < a.data.length; i++) if (i % 4 !== COLOR_CHANNELS) squares += (a.data[i] - b.data[i]) ** 2;
   return squares === 0 ? psnrCeiling(a) : 10 * Math.log10((PEAK ** 2 * valueCount(a)) / squares);
 }
 

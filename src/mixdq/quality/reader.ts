@@ -53,7 +53,7 @@ export async function createReader(
     let from = 0;
     const likeliest = attributes.map(({ name, values }) => {
       const logits = seen.logits.subarray(from, (from += values.length));
-      return [name, values[logits.indexOf(Math.max(...logits))]!] as const;
+      return [name, values[logits.indexOf(Math.max(...logits))]] as const;
     });
     return { attributes: Object.fromEntries(likeliest), features: seen.features };
   };
@@ -81,7 +81,7 @@ function pixelsFor(picture: Picture, size: number): Float32Array {
         let sum = 0;
         for (let row = y * scale; row < (y + 1) * scale; row++)
           for (let column = x * scale; column < (x + 1) * scale; column++)
-            sum += data[4 * (row * width + column) + channel]!;
+            sum += data[4 * (row * width + column) + channel];
         pixels[(channel * size + y) * size + x] = sum / (scale * scale * 255);
       }
   return pixels;

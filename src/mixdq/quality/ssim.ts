@@ -52,10 +52,10 @@ function meanSimilarity(a: Picture, b: Picture, { means, covarianceScale }: Wind
     const [mx, my] = [meansOf(x), meansOf(y)];
     const [mxx, myy, mxy] = [meansOf(product(x, x)), meansOf(product(y, y)), meansOf(product(x, y))];
     const similarity = (i: number): number => {
-      const [ux, uy] = [mx[i]!, my[i]!];
-      const vx = covarianceScale * (mxx[i]! - ux * ux);
-      const vy = covarianceScale * (myy[i]! - uy * uy);
-      const vxy = covarianceScale * (mxy[i]! - ux * uy);
+      const [ux, uy] = [mx[i], my[i]];
+      const vx = covarianceScale * (mxx[i] - ux * ux);
+      const vy = covarianceScale * (myy[i] - uy * uy);
+      const vxy = covarianceScale * (mxy[i] - ux * uy);
       return ((2 * ux * uy + C1) * (2 * vxy + C2)) / ((ux * ux + uy * uy + C1) * (vx + vy + C2));
     };
     let total = 0;
@@ -66,7 +66,7 @@ function meanSimilarity(a: Picture, b: Picture, { means, covarianceScale }: Wind
 }
 
 function product(x: Float64Array, y: Float64Array): Float64Array {
-  return x.map((value, i) => value * y[i]!);
+  return x.map((value, i) => value * y[i]);
 }
 
 /** By a table of sums from the top left corner: sums of 8-bit products are whole numbers far below 2^53, so exact. */
@@ -80,15 +80,15 @@ function uniformWindow(side: number): Window {
       for (let y = 0; y < height; y++) {
         let row = 0;
         for (let x = 0; x < width; x++) {
-          row += plane[y * width + x]!;
-          sums[(y + 1) * stride + x + 1] = sums[y * stride + x + 1]! + row;
+          row += plane[y * width + x];
+          sums[(y + 1) * stride + x + 1] = sums[y * stride + x + 1] + row;
         }
       }
       const columns = width - side + 1;
       return Float64Array.from({ length: columns * (height - side + 1) }, (_, i) => {
         const top = Math.floor(i / columns) * stride + (i % columns);
         const bottom = top + side * stride;
-        return (sums[bottom + side]! - sums[bottom]! - sums[top + side]! + sums[top]!) / count;
+        return (sums[bottom + side] - sums[bottom] - sums[top + side] + sums[top]) / count;
       });
     },
   };
@@ -128,7 +128,7 @@ function weightedSums(
   for (let i = 0; i < count; i++) {
     const first = start(i);
     let sum = 0;
-    for (let k = 0; k < kernel.length; k++) sum += kernel[k]! * values[first + k * step]!;
+    for (let k = 0; k < kernel.length; k++) sum += kernel[k] * values[first + k * step];
     result[i] = sum;
   }
   return result;

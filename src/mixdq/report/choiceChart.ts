@@ -19,7 +19,7 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
   const all = [chosen, ...candidates, ...baselines];
   const scale = lossScale(all.map(({ scores }) => scores.ssim));
   const isPair = programs.length === 2;
-  const across = (trial: Contender): number => (isPair ? splitOf(programs, trial) : 100 * trial.shares[0]!);
+  const across = (trial: Contender): number => (isPair ? splitOf(programs, trial) : 100 * trial.shares[0]);
   const mark = (trial: Trial, name = trial.name) => ({
     name,
     value: [across(trial), scale.at(trial.scores.ssim.value)],
@@ -36,7 +36,7 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
       xAxis: axis(
         isPair
           ? "bits of content layers over bits of quality layers"
-          : `${RANGE_NAMES[programs[0]!.metric]} range kept (%)`,
+          : `${RANGE_NAMES[programs[0].metric]} range kept (%)`,
         { type: "value", scale: true, nameGap: 30, ...(isPair && roundRange(all.map(across))) },
       ),
       yAxis: axis("SSIM against FP16", { type: "value", nameGap: 50, ...scale.axis }),
@@ -49,7 +49,7 @@ export function choiceChart({ allocation }: ReportInput, { trials, baselines }: 
             const [[x, low], [, high]] = [1, 2].map((end) => api.coord([api.value(0), api.value(end)])) as Pixel[];
             const ends = [low, high].map((y) => `M${x - WHISKER} ${y}h${2 * WHISKER}`).join("");
             place.avoid({ x: x - WHISKER, y: high, width: 2 * WHISKER, height: low - high });
-            const style = { fill: "none", stroke: strokes[dataIndex], lineWidth: 1, opacity: opacity(all[dataIndex]!) };
+            const style = { fill: "none", stroke: strokes[dataIndex], lineWidth: 1, opacity: opacity(all[dataIndex]) };
             return { type: "path", shape: { pathData: `${ends}M${x} ${low}V${high}` }, style };
           },
         },
@@ -108,7 +108,7 @@ function hintOf(
   { name, averageBits, shares, scores: { prompts, ssim } }: Trial,
   programs: readonly GroupProgram[],
 ): string {
-  const kept = programs.map(({ group }, i) => `${group} keeps ${(100 * shares[i]!).toFixed(1)} %`);
+  const kept = programs.map(({ group }, i) => `${group} keeps ${(100 * shares[i]).toFixed(1)} %`);
   const interval = `${ssim.low.toFixed(4)} to ${ssim.high.toFixed(4)}`;
   return [
     name,

@@ -28,7 +28,7 @@ function keys(choice: Choice): string {
 }
 
 function caption({ trials }: Choice): string {
-  const { prompts } = trials[0]!.scores;
+  const { prompts } = trials[0].scores;
   const [first, second, last] = roundsOf(trials.length, prompts);
   const how =
     trials.length === 1

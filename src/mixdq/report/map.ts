@@ -46,13 +46,13 @@ export function unetMap(layers: ReadonlyMap<string, MapLayer>): string {
   // The last way up lies beside the first way down.
   const rows = Array.from({ length: Math.max(down.length, up.length) }, (_, i) => [
     down[i] === undefined ? undefined : draw(down[i]),
-    up[up.length - 1 - i] === undefined ? undefined : draw(up[up.length - 1 - i]!),
+    up[up.length - 1 - i] === undefined ? undefined : draw(up[up.length - 1 - i]),
   ]);
   const ends = [left.map(draw), right.map(draw)];
   const rowWidth = (blocks: readonly Block[]): number =>
     blocks.reduce((sum, { width }) => sum + width + BLOCK_GAP, -BLOCK_GAP);
-  const leftWidth = Math.max(0, rowWidth(ends[0]!), ...rows.map(([block]) => block?.width ?? 0));
-  const rightWidth = Math.max(0, rowWidth(ends[1]!), ...rows.map(([, block]) => block?.width ?? 0));
+  const leftWidth = Math.max(0, rowWidth(ends[0]), ...rows.map(([block]) => block?.width ?? 0));
+  const rightWidth = Math.max(0, rowWidth(ends[1]), ...rows.map(([, block]) => block?.width ?? 0));
   const width = leftWidth + SIDE_GAP + rightWidth;
 
   const parts: string[] = [];

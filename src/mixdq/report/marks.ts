@@ -77,7 +77,7 @@ export function placeLabels(
       ({ rect, labelRect }) => {
         const width = SLACK * labelRect.width;
         const places = LINES_OFF.flatMap((lines) => sides.flatMap((side) => placesAt(side, rect, width, lines)));
-        const { box, align } = places.find(isFree) ?? places[0]!;
+        const { box, align } = places.find(isFree) ?? places[0];
         taken.push(rect, box);
         const x = { left: box.x, center: box.x + width / 2, right: box.x + width }[align];
         return { x, y: box.y + box.height / 2, align, verticalAlign: "middle" };

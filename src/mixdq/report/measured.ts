@@ -33,7 +33,7 @@ export function cellOf(scores: PictureScores, { figure, digits }: Measure): Cell
 
 /** The chosen one's SSIM, PSNR and alignment. */
 export function measuredTiles({ trials }: Choice): [value: string, text: string][] {
-  const { scores } = trials[0]!;
+  const { scores } = trials[0];
   const words: Partial<Record<Figure, { unit: string; text: string }>> = {
     ssim: { unit: "", text: `SSIM against FP16, ${scores.prompts} pictures` },
     psnr: { unit: " dB", text: "PSNR against FP16" },
@@ -48,7 +48,7 @@ export function measuredTiles({ trials }: Choice): [value: string, text: string]
 }
 
 export function measuredTable({ trials }: Choice): string {
-  const { scores } = trials[0]!;
+  const { scores } = trials[0];
   const measures = measuresOf(trials.slice(0, 1));
   return table(
     ["pictures", ...measures.map(({ name }) => name)],

@@ -15,11 +15,11 @@ export function placeOf(path: string): Place {
     const [block, ...rest] = path.split(".");
     return { block: block!, unit: "", type: rest.length > 0 ? `${block}.${rest.join(".")}` : block! };
   }
-  const unit = /^[a-z]+\.\d+(?:\.transformer_blocks\.\d+)?/.exec(match[2]!)?.[0] ?? "";
-  const rest = match[2]!.slice(unit.length).replace(/^\./, "");
+  const unit = /^[a-z]+\.\d+(?:\.transformer_blocks\.\d+)?/.exec(match[2])?.[0] ?? "";
+  const rest = match[2].slice(unit.length).replace(/^\./, "");
   // A sampler's only layer is just "conv".
   const type = rest === "conv" ? `${unit.split(".")[0]}.conv` : rest || unit;
-  return { block: match[1]!, unit, type: type.replace(/\.0$/, "") };
+  return { block: match[1], unit, type: type.replace(/\.0$/, "") };
 }
 
 /** Blocks in the order in which a UNet runs them. */
@@ -54,7 +54,7 @@ function orderOf(path: string): number[] {
 
 function compare(a: readonly number[], b: readonly number[]): number {
   const i = a.findIndex((value, k) => value !== b[k]);
-  return i < 0 ? 0 : a[i]! < b[i]! ? -1 : 1;
+  return i < 0 ? 0 : a[i] < b[i] ? -1 : 1;
 }
 
 /** Items by key, keys in the order of their first items. (Map.groupBy, which Node 20 does not have.) */

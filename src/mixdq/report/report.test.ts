@@ -31,7 +31,7 @@ async function reportOf(sensitivity: Sensitivity, { pictures, choice, judged }: 
 
 /** Rows of the table of the section, as cells. */
 function trialRows(page: string): string[][] {
-  const body = /<table class="compared measured">.*?<tbody>(.*?)<\/tbody>/s.exec(page)![1]!;
+  const body = /<table class="compared measured">.*?<tbody>(.*?)<\/tbody>/s.exec(page)![1];
   const text = (html: string): string => html.replace(/<[^>]+>/g, "").trim();
   return [...body.matchAll(/<tr>(.*?)<\/tr>/g)].map(([, row]) => row!.split("</td>").slice(0, -1).map(text));
 }
@@ -67,7 +67,7 @@ test("one group alone has its report too", async () => {
 test("names are text, pictures are in the page", async () => {
   const sensitivity = { ...sampleSensitivity(2, 4), model: `<img src=x onerror="alert(1)">` };
   const evil = "x\"><script>alert('1')</script>";
-  const layers = new Map([...sensitivity.layers, [evil, [...sensitivity.layers.values()][0]!]]);
+  const layers = new Map([...sensitivity.layers, [evil, [...sensitivity.layers.values()][0]]]);
   const title = "a <b>red</b> house";
   const pictures = [{ title, reference: Uint8Array.of(1, 2, 3), quantized: Uint8Array.of(255) }];
   const page = await reportOf({ ...sensitivity, layers }, { pictures });
@@ -135,12 +135,12 @@ test("without a judge there are no columns for it; names of trials are text", as
 
 test("some judged and some not, one trial alone, pictures that are equal, one group", async () => {
   const judgedFirst = ({ trials, baselines: plainer }: Choice): Choice => {
-    const { alignment, frechet, ...scores } = plainer[0]!.scores;
+    const { alignment, frechet, ...scores } = plainer[0].scores;
     expect(alignment && frechet).toBeDefined();
-    return { trials: trials.slice(0, 1), baselines: [{ ...plainer[0]!, scores }] };
+    return { trials: trials.slice(0, 1), baselines: [{ ...plainer[0], scores }] };
   };
   const page = await reportOf(sampleSensitivity(2, 4), { choice: judgedFirst });
-  expect(trialRows(page)[1]!.slice(-2)).toEqual(["–", "–"]);
+  expect(trialRows(page)[1].slice(-2)).toEqual(["–", "–"]);
   expect(page).toContain("One allocation of the sweep beats all others");
 
   const exact = { value: 1, low: 1, high: 1 };

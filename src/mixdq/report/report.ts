@@ -60,8 +60,8 @@ function figures({ sensitivity, allocation, weightBits }: ReportInput): [value: 
     ],
     [`${allocation.layers.size} of ${sensitivity.layers.size}`, "layers in integers"],
     ...chosen.groups.map(({ group, objective }, i): [string, string] => [
-      `${(100 * programs[i]!.shareOf(objective)).toFixed(1)} %`,
-      `of ${group}’s ${RANGE_NAMES[programs[i]!.metric]} range kept`,
+      `${(100 * programs[i].shareOf(objective)).toFixed(1)} %`,
+      `of ${group}’s ${RANGE_NAMES[programs[i].metric]} range kept`,
     ]),
     [gap === 0 ? "optimal" : `gap ${gap.toExponential(1)}`, provenBy(allocation)],
   ];

@@ -15,7 +15,7 @@ export async function sampleChoice(
 ): Promise<Choice> {
   const random = makeRandom(seed);
   const score = (shares: readonly number[], prompts: number): PictureScores => {
-    const lost = shares.reduce((sum, share, group) => sum + [0.05, 0.03][group]! * (1 - share) ** 1.3, 0);
+    const lost = shares.reduce((sum, share, group) => sum + [0.05, 0.03][group] * (1 - share) ** 1.3, 0);
     const loss = 0.006 + lost + 0.002 * random();
     const width = Math.sqrt(16 / prompts);
     const about = (value: number, spread: number, most = Infinity): Estimate => ({
@@ -34,7 +34,7 @@ export async function sampleChoice(
   const contenders = await contendersOf(programs, points);
   const trials = await chooseByPictures(contenders, 64, async ({ shares }, prompts) => score(shares, prompts));
   const others = baselines.map(({ objectives, ...baseline }) => {
-    const shares = objectives.map((objective, i) => programs[i]!.shareOf(objective));
+    const shares = objectives.map((objective, i) => programs[i].shareOf(objective));
     return { ...baseline, shares, point: undefined, scores: score(shares, 64) };
   });
   return { trials, baselines: others };

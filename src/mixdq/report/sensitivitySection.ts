@@ -23,7 +23,7 @@ export function sensitivityCharts({ sensitivity, allocation }: ReportInput): Cha
       candidates.map(({ path }) => [path, sensitivity.layers.get(path)!.weight.get(METRIC_OF[group])!]),
     );
     const paths = inNetworkOrder(values.keys());
-    const widths = [...candidates[0]!.values.keys()].sort((a, b) => a - b);
+    const widths = [...candidates[0].values.keys()].sort((a, b) => a - b);
     const isContent = group === "content";
     const y = (path: string, width: number): number => {
       const value = values.get(path)!.get(width)!;
@@ -50,7 +50,7 @@ export function sensitivityCharts({ sensitivity, allocation }: ReportInput): Cha
         })),
       }));
     const hint = (index: number, at: number): string => {
-      const [path, width] = [paths[at]!, widths[index]!];
+      const [path, width] = [paths[at], widths[index]];
       return `${path}\n${width} bits: ${METRIC_NAMES[group]} ${format(group, values.get(path)!.get(width)!)}`;
     };
     const legend = { top: 0, right: 16, textStyle: { color: INK }, itemWidth: 10, itemHeight: 10 };
@@ -91,7 +91,7 @@ export function sensitivityCharts({ sensitivity, allocation }: ReportInput): Cha
 
 /** Where blocks begin; names only of those with room for one. */
 function blockLines(paths: readonly string[], position: "start" | "end"): object {
-  const blocks = groupBy(paths.keys(), (i) => placeOf(paths[i]!).block);
+  const blocks = groupBy(paths.keys(), (i) => placeOf(paths[i]).block);
   const wide = [...blocks].filter(([, all]) => all.length > paths.length / 13);
   return {
     symbol: "none",

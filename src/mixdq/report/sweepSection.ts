@@ -71,7 +71,7 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
       }),
       series: [
         scatter(
-          sets[0]!.map((point) => named(point.name, point)),
+          sets[0].map((point) => named(point.name, point)),
           { symbolSize: 5, itemStyle: { color: MUTED, opacity: 0.4 } },
         ),
         {
@@ -100,7 +100,7 @@ function frontChart({ points, baselines, allocation, weightBits }: ReportInput):
 function planeChart({ points, baselines, allocation, weightBits }: ReportInput): Chart {
   const { chosen, programs } = allocation.weights;
   const ranges = programs.map(({ metric }) => RANGE_NAMES[metric]);
-  const shares = (objectives: readonly number[]): number[] => objectives.map((sum, i) => programs[i]!.shareOf(sum));
+  const shares = (objectives: readonly number[]): number[] => objectives.map((sum, i) => programs[i].shareOf(sum));
   const sharesOf = (groups: readonly { objective: number }[]): number[] =>
     shares(groups.map(({ objective }) => objective));
   const place = placeLabels(SIZE, GRID);
@@ -110,16 +110,16 @@ function planeChart({ points, baselines, allocation, weightBits }: ReportInput):
     ...baselines.map(({ objectives }) => shares(objectives)),
     sharesOf(chosen.groups),
   ];
-  const scales = programs.map((_, i) => shareScale(all.map((values) => values[i]!)));
-  const onAxes = (values: readonly number[]): number[] => values.map((share, i) => scales[i]!.at(share));
+  const scales = programs.map((_, i) => shareScale(all.map((values) => values[i])));
+  const onAxes = (values: readonly number[]): number[] => values.map((share, i) => scales[i].at(share));
   return {
     ...SIZE,
     name: "plane",
     title: "Content against quality, at the budget",
     option: {
       grid: GRID,
-      xAxis: axis(`${ranges[0]} range kept by content (%)`, { type: "value", nameGap: 30, ...scales[0]!.axis }),
-      yAxis: axis(`${ranges[1]} range kept by quality (%)`, { type: "value", nameGap: 40, ...scales[1]!.axis }),
+      xAxis: axis(`${ranges[0]} range kept by content (%)`, { type: "value", nameGap: 30, ...scales[0].axis }),
+      yAxis: axis(`${ranges[1]} range kept by quality (%)`, { type: "value", nameGap: 40, ...scales[1].axis }),
       series: [
         {
           type: "line",
@@ -158,7 +158,7 @@ function comparison({ baselines, allocation }: ReportInput): string {
     rows.map(({ name, averageBits, score, objectives }) => [
       name,
       averageBits.toFixed(4),
-      ...objectives.map((sum, i) => formatSum(programs[i]!.metric, sum)),
+      ...objectives.map((sum, i) => formatSum(programs[i].metric, sum)),
       percent(score).toFixed(1),
     ]),
     "compared",

@@ -10,13 +10,13 @@ export function groupTable({ allocation }: ReportInput): string {
     ["group", "layers", "weights", "metric", "budget", "average bits", "sum", "bound", "gap"],
     chosen.groups.map(({ group, budget, averageBits, objective, bound, gap }, i) => [
       group,
-      `${programs[i]!.candidates.length}`,
-      short(programs[i]!.elements),
-      SUM_NAMES[programs[i]!.metric],
+      `${programs[i].candidates.length}`,
+      short(programs[i].elements),
+      SUM_NAMES[programs[i].metric],
       budget.toFixed(4),
       averageBits.toFixed(4),
-      formatSum(programs[i]!.metric, objective),
-      formatSum(programs[i]!.metric, bound),
+      formatSum(programs[i].metric, objective),
+      formatSum(programs[i].metric, bound),
       gap === 0 ? "0" : gap.toExponential(1),
     ]),
   );
@@ -34,7 +34,7 @@ export function typeTable(input: ReportInput): string {
       const layers = paths.map((path) => ({ bits: widthOf(path), layer: sensitivity.layers.get(path)! }));
       const weights = layers.reduce((sum, { layer }) => sum + layer.weights, 0);
       const cost = layers.reduce((sum, { layer, bits }) => sum + layer.weights * bits, 0);
-      const { group } = layers[0]!.layer;
+      const { group } = layers[0].layer;
       const values = layers.flatMap(({ layer, bits }) => layer.weight.get(METRIC_OF[group])?.get(bits) ?? []);
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       return [

@@ -13,7 +13,7 @@ import type { Site } from "./sites.ts";
 export function disturbedWeights(values: Float32Array, { path, op, weight }: Site, quant: WeightQuant): Float32Array {
   const quantization = quantizationOf(quant, { ...inputOf(op), split: true });
   const layer = { path, weight, quantization, gated: false };
-  return dequantizeMatrix(quantizeLayer(layer, heldRows(values, weight.shape[0]!), configuredRounding(layer)));
+  return dequantizeMatrix(quantizeLayer(layer, heldRows(values, weight.shape[0]), configuredRounding(layer)));
 }
 
 function inputOf(op: LinearOp | Conv2dOp) {

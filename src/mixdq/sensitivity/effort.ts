@@ -15,17 +15,17 @@ export class Effort {
     this.#decoding = decoded * sum(decoder);
     const after = new Array<number>(dispatches.length + 1).fill(0);
     for (let i = dispatches.length - 1; i >= 0; i--)
-      after[i] = after[i + 1]! + (ofText.has(dispatches[i]!) ? 0 : dispatches[i]!.work);
+      after[i] = after[i + 1] + (ofText.has(dispatches[i]) ? 0 : dispatches[i].work);
     this.#after = after;
   }
 
   /** Of one evaluation of a layer and one sample. */
   of({ from }: Site, wantsPicture: boolean): number {
-    return this.#after[from]! + (wantsPicture ? this.#decoding : 0);
+    return this.#after[from] + (wantsPicture ? this.#decoding : 0);
   }
 
   /** How much of a full run of the network an evaluation of a layer runs, 0 to 1. */
   shareOfNetwork({ from }: Site): number {
-    return this.#after[from]! / this.#network;
+    return this.#after[from] / this.#network;
   }
 }

@@ -12,9 +12,9 @@ export class SignalToNoise {
   /** Throws `invalid-output` where a value is not finite; `what` says of what, for messages. */
   add(reference: ArrayLike<number>, values: ArrayLike<number>, what: string): void {
     for (let i = 0; i < reference.length; i++) {
-      const expected = reference[i]!;
+      const expected = reference[i];
       this.#signal += expected * expected;
-      this.#noise += (expected - values[i]!) ** 2;
+      this.#noise += (expected - values[i]) ** 2;
     }
     if (!Number.isFinite(this.#noise))
       throw new MixdqError(

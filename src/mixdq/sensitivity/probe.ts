@@ -52,7 +52,7 @@ export class Probe {
   constructor(options: ProbeOptions) {
     this.#options = options;
     this.#ranges = rangesOf(options.calibration, options.rangeRule);
-    this.#output = options.executor.plan.outputs["out_sample"]!;
+    this.#output = options.executor.plan.outputs["out_sample"];
   }
 
   /**
@@ -144,7 +144,7 @@ export class Probe {
     const { samples, executor, signal } = this.#options;
     const { from, to, op } = site;
     const keepsFirst = this.#keepsFirst(site);
-    await executor.restore(samples[i]!.snapshot);
+    await executor.restore(samples[i].snapshot);
     const { dispatches, ofText } = executor.plan;
     const isMerged = keepsFirst || (side === "activation" && !site.isAlone);
     if (side === "weight" && !isMerged) {
@@ -156,7 +156,7 @@ export class Probe {
     const inputs = side === "activation" ? await this.#disturbInputs(site, bits) : [];
     await executor.runPart(from, to, undefined, signal);
     for (const { tensor, values } of inputs) executor.write(tensor, values);
-    if (isMerged) executor.write(op.y, merged(this.#before![i]!, await executor.read(op.y), site, keepsFirst));
+    if (isMerged) executor.write(op.y, merged(this.#before![i], await executor.read(op.y), site, keepsFirst));
     await executor.runPart(to, dispatches.length, ofText, signal);
     return executor.read(this.#output);
   }

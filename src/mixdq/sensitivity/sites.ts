@@ -24,7 +24,7 @@ export function sitesOf(graph: Graph, plan: Pick<Plan, "dispatches">): Site[] {
   const ops = new Map<string, { op: LinearOp | Conv2dOp; from: number; to: number }>();
   for (const op of graph.ops) {
     if (op.kind !== "linear" && op.kind !== "conv2d") continue;
-    const weight = op.kind === "linear" ? op.parts[0]!.weight : op.weight;
+    const weight = op.kind === "linear" ? op.parts[0].weight : op.weight;
     const from = plan.dispatches.findIndex(({ bindings }) =>
       Object.values(bindings).some((bound) => "key" in bound && bound.sources.some(({ name }) => name === weight.name)),
     );
@@ -40,9 +40,9 @@ export function sitesOf(graph: Graph, plan: Pick<Plan, "dispatches">): Site[] {
     const { op } = place;
     const parts = op.kind === "linear" ? op.parts : [op];
     const index = op.kind === "linear" ? op.parts.findIndex(({ path }) => path === layer.path) : 0;
-    const firstColumn = parts.slice(0, index).reduce((sum, { weight }) => sum + weight.shape[0]!, 0);
+    const firstColumn = parts.slice(0, index).reduce((sum, { weight }) => sum + weight.shape[0], 0);
     const isAlone = parts.length === 1;
-    return { ...layer, ...place, firstColumn, columns: isAlone ? op.y.shape[3] : layer.weight.shape[0]!, isAlone };
+    return { ...layer, ...place, firstColumn, columns: isAlone ? op.y.shape[3] : layer.weight.shape[0], isAlone };
   });
 }
 
