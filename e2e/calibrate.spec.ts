@@ -411,7 +411,7 @@ describe("synthesize", () => {
     ["a file that is no config", ["--like", import.meta.filename], "got something that is not JSON"],
     ["a config of another model", ["--like", path.join(MODEL, "vae/config.json")], "_class_name", "invalid-model"],
     ["shards without end", ["--shard-bytes", "1"], "makes 1680 files, expected at most 1000"],
-    ["a seed that is no number", ["--seed", "x"], "--seed: got x, expected a whole number"],
+    ["a seed that is no number", ["--seed", "x"], "--seed x: expected a whole number"],
   ])("refuses %s", async (_, flags, says, code = "invalid-input") => {
     const folder = path.join(emptyFolder(), "new");
     expectError(await refusal(synthesize(["--out", folder, ...flags])), code as "invalid-input", says);

@@ -60,7 +60,7 @@ describe("generate refuses before any work is done:", () => {
       ["timesteps: got a list for UniPCMultistepScheduler, expected none"],
     ],
     ["an eta beyond 1", ["--eta", "1.5"], ["eta: got 1.5, expected a number from 0 to 1"]],
-    ["a rescale beyond 1", ["--guidance-rescale", "7"], ["guidance rescale: got 7, expected a number from 0 to 1"]],
+    ["a rescale beyond 1", ["--guidance-rescale", "7"], ["--guidance-rescale: got 7, expected a number from 0 to 1"]],
     ["a width that is no multiple of 8", ["--width", "100"], ["width: got 100, expected a multiple of 8 pixels"]],
     ["no width", ["--width", "0"], ["width: got 0, expected a multiple of 8 pixels"]],
     ["a height beyond every GPU", ["--height", "8192"], ["height: got 8192", "from 8 to 4096"]],
@@ -76,7 +76,7 @@ describe("generate refuses before any work is done:", () => {
     ["a configuration that is none", ["--config", "package.json"], ["package.json", "mixdq-config"]],
     ["an unknown backend", ["--backend", "cuda"], ["--backend cuda: expected webgpu, ort-webgpu, ort-wasm"]],
     ["an unknown flag", ["--frobnicate"], ["Unknown option '--frobnicate'", "This command knows --model"]],
-    ["a word without flag", ["red"], ["Unexpected argument 'red'"]],
+    ["a word without flag", ["red"], ['Unexpected argument "red"']],
     ["a flag without value", ["--negative-prompt"], ["'--negative-prompt <value>' argument missing"]],
     [
       "a model folder that is missing",
