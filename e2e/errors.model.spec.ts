@@ -299,15 +299,18 @@ describe("what this engine does not compute is refused by name:", () => {
     { what: "an activation", damage: (m) => m.set(UNET_CONFIG, { act_fn: "mish" }), says: ['got "act_fn" "mish"'] },
     {
       what: "a scheduler class",
-      damage: (m) => m.set(SCHEDULER, { _class_name: "DDPMScheduler" }),
+      damage: (m) => m.set("model_index.json", { scheduler: ["diffusers", "DDPMScheduler"] }),
       code: "unsupported",
-      says: [`${SCHEDULER}: got "_class_name" "DDPMScheduler", expected one of Euler`],
+      says: ['model_index.json: got "scheduler" "DDPMScheduler", expected one of DDIMScheduler'],
     },
     {
       what: "a scheduler without class",
-      damage: (m) => m.set(SCHEDULER, { _class_name: undefined }),
+      damage: (m) => {
+        m.set(SCHEDULER, { _class_name: undefined });
+        m.set("model_index.json", { scheduler: undefined });
+      },
       code: "unsupported",
-      says: [`${SCHEDULER}: got "_class_name" nothing`],
+      says: [`${SCHEDULER}: got "_class_name" "", expected one of DDIMScheduler`],
     },
     {
       what: "another VAE",

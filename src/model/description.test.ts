@@ -83,8 +83,8 @@ test.each([
   [{ timesteps: "999" }, "timesteps: got string, expected a list"],
   [{ scheduler: "EulerDiscreteScheduler", timesteps: [Number.NaN] }, "timesteps: got [NaN]"],
   [{ eta: 2 }, "eta: got 2, expected a number from 0 to 1"],
-  [{ guidanceRescale: -1 }, "guidance rescale: got -1, expected a number from 0 to 1"],
-  [{ numInferenceSteps: 0 }, "steps: got 0"],
+  [{ guidanceRescale: -1 }, "guidanceRescale: got -1, expected a number from 0 to 1"],
+  [{ numInferenceSteps: 0 }, "numInferenceSteps: got 0"],
 ])("%j is refused before any work", async (asked, message) => {
   await expect(request(asked)).rejects.toMatchObject({ code: "invalid-input" });
   await expect(request(asked)).rejects.toThrow(message);

@@ -4,6 +4,7 @@
  */
 import type { Config } from "../base/config.ts";
 import { invalidInput, MixdqError } from "../base/errors.ts";
+import { printable } from "../base/printable.ts";
 import { createScheduler, SCHEDULER_CLASSES, type SchedulerFactory } from "../diffusion/scheduler.ts";
 
 export interface NamedScheduler {
@@ -37,6 +38,14 @@ export function readSchedulers(source: SchedulerSource): SchedulerChoice {
   const { config, named, pipeline } = source;
   const isFlow = FLOW_PIPELINES.includes(pipeline);
   const ownName = isFlow ? "RectifiedFlowScheduler" : (named ?? config.className);
+  if (!SCHEDULER_CLASSES.includes(ownName)) {
+    const where = named === undefined ? `${config.where}: got "_class_name"` : 'model_index.json: got "scheduler"';
+    throw new MixdqError(
+      "unsupported",
+      `${where} ${printable(JSON.stringify(ownName))}, expected one of ${SCHEDULER_CLASSES.join(", ")}. ` +
+        "Save the model with one of these (in diffusers: pipe.scheduler = CLASS.from_config(pipe.scheduler.config)).",
+    );
+  }
   const own = {
     name: ownName,
     create: createScheduler(ownSettings(source), config.where, ownName),
