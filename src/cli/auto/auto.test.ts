@@ -100,7 +100,7 @@ describe("asked", () => {
     ["a single trial", ["--trials", "1"], "--trials 1: expected 2 to 3"],
     ["more trials than prompts", ["--trials", "4"], "--trials 4: expected 2 to 3"],
     ["trials that are missing", ["--trials", "/nowhere.txt"], "--trials /nowhere.txt cannot be read"],
-    ["a seed below zero", ["--seed", "-1"], "--seed -1: expected a whole number"],
+    ["a seed that is none", ["--seed", "1.5"], "--seed: got 1.5"],
     ["another precision", ["--precision", "w8a8"], "--precision w8a8: sensitivity disturbs the float model"],
     ["other kernels", ["--kernels", "fast"], "--kernels fast: expected direct, tiled"],
   ])("refuses %s", async (_, flags, says) => {
