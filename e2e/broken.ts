@@ -115,7 +115,7 @@ export function halves(file: Uint8Array, name: string): Float32Array {
 /** What the promise rejects with, which must be an error of ours. */
 export async function refusal(promise: Promise<unknown>): Promise<MixdqError> {
   const error = await promise.then(
-    (value) => new Error(`nothing was refused; the result is ${String(value)}`),
+    (value) => new Error(`nothing was refused; the result is ${String(value).slice(0, 200)}`),
     (error: unknown) => error,
   );
   if (!(error instanceof MixdqError)) throw error;

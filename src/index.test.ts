@@ -197,7 +197,7 @@ test.each<[unknown, string]>([
   [{ prompt: "x", cfg: 2 }, "did you mean guidanceScale?"],
   [{ prompt: "x", ["__proto__x"]: 2 }, 'unknown option "__proto__x", expected prompt, '],
   [{ prompt: "x", ["toString"]: 2 }, 'unknown option "toString", expected prompt, '],
-  [{ prompt: "x", seed: "abc" }, 'seed is "abc", expected a whole number.'],
+  [{ prompt: "x", seed: "abc" }, 'seed is "abc", expected a whole number, as a number, a bigint or its digits.'],
   [{ prompt: "x", width: "512" }, 'width is "512", expected a number.'],
   [{ prompt: "x", negativePrompt: ["fog"] }, 'negativePrompt is ["fog"], expected a text.'],
   [{ prompt: "x", onStep: "log" }, 'onStep is "log", expected a function.'],

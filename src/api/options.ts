@@ -27,7 +27,10 @@ const MILLISECONDS: OptionType = {
 /** Which ones, base/seed.ts says. */
 const SEED: OptionType = {
   expected: "a whole number, as a number, a bigint or its digits",
-  accepts: (value) => ["number", "bigint", "string"].includes(typeof value),
+  accepts: (value) =>
+    typeof value === "number" ||
+    typeof value === "bigint" ||
+    (typeof value === "string" && /^\s*[+-]?\d+\s*$/.test(value)),
 };
 const NUMBERS: OptionType = {
   expected: "a list of numbers",

@@ -158,7 +158,6 @@ export class GpuContext {
 
   destroy(): void {
     this.release();
-    this.#first.destroy();
     this.device.destroy();
   }
 }

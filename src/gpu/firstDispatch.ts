@@ -6,15 +6,20 @@
 import { ALIGNMENT } from "../plan/memory.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 import type { Pipeline } from "./context.ts";
-import { unlessLost } from "./guard.ts";
+import { allocate, scoped, unlessLost } from "./guard.ts";
 import { encodeSizes, SIZES_BINDING } from "./shader.ts";
 
 /** WebGPU binds no more buffers in a stage by default, and the engine asks for no more. */
 const SLICES = 8;
 
+const WHAT = "first dispatch";
+
+type Scratch = Readonly<Record<"read" | "written" | "sizes", GPUBuffer>>;
+
+/** Its memory is the device's and goes with it. */
 export class FirstDispatch {
   readonly #device: GPUDevice;
-  #scratch: Record<"read" | "written" | "sizes", GPUBuffer> | undefined;
+  #scratch: Promise<Scratch> | undefined;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -22,11 +27,18 @@ export class FirstDispatch {
 
   /**
    * One workgroup with the sizes of a real run, so that its loops end; accesses beyond the scratch memory are clamped by
-   * WebGPU's bounds checks. What it computes is overwritten by the next and never read. Throws `device-lost`.
+   * WebGPU's bounds checks. What it computes is overwritten by the next and never read. Throws `device-lost`,
+   * `out-of-memory`, `unsupported` where the GPU refuses the work.
    */
-  async run({ pipeline, layout, bindings, sizes }: Pipeline, { constants, numbers }: Dispatch): Promise<void> {
+  async run(pipeline: Pipeline, dispatch: Dispatch): Promise<void> {
     const device = this.#device;
-    const scratch = (this.#scratch ??= this.#allocate());
+    const scratch = await (this.#scratch ??= this.#allocate());
+    await scoped(device, WHAT, () => this.#submit(scratch, pipeline, dispatch)).checked;
+    await unlessLost(device, device.queue.onSubmittedWorkDone());
+  }
+
+  #submit(scratch: Scratch, { pipeline, layout, bindings, sizes }: Pipeline, { constants, numbers }: Dispatch): void {
+    const device = this.#device;
     // A slice each: two bindings of one buffer must not overlap where one of them is written.
     const entries = bindings.map(({ binding, access }, i): GPUBindGroupEntry => ({
       binding,
@@ -40,28 +52,31 @@ export class FirstDispatch {
       device.queue.writeBuffer(scratch.sizes, 0, encodeSizes(sizes, { ...constants, ...numbers }));
       entries.push({ binding: SIZES_BINDING, resource: { buffer: scratch.sizes, size: ALIGNMENT } });
     }
-    const encoder = device.createCommandEncoder({ label: "first dispatch" });
+    const encoder = device.createCommandEncoder({ label: WHAT });
     const pass = encoder.beginComputePass();
     pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.createBindGroup({ label: "first dispatch", layout, entries }));
+    pass.setBindGroup(0, device.createBindGroup({ label: WHAT, layout, entries }));
     pass.dispatchWorkgroups(1);
     pass.end();
     device.queue.submit([encoder.finish()]);
-    await unlessLost(device, device.queue.onSubmittedWorkDone());
   }
 
-  #allocate(): Record<"read" | "written" | "sizes", GPUBuffer> {
-    const make = (usage: number, slices = SLICES): GPUBuffer =>
-      this.#device.createBuffer({ label: "first dispatch", size: ALIGNMENT * slices, usage });
-    return {
-      read: make(GPUBufferUsage.STORAGE),
-      written: make(GPUBufferUsage.STORAGE),
-      sizes: make(GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST, 1),
-    };
-  }
-
-  destroy(): void {
-    for (const buffer of Object.values(this.#scratch ?? {})) buffer.destroy();
-    this.#scratch = undefined;
+  async #allocate(): Promise<Scratch> {
+    const descriptor = (usage: number, slices = SLICES): GPUBufferDescriptor => ({
+      label: WHAT,
+      size: ALIGNMENT * slices,
+      usage,
+    });
+    try {
+      const [read, written, sizes] = await allocate(this.#device, WHAT, [
+        descriptor(GPUBufferUsage.STORAGE),
+        descriptor(GPUBufferUsage.STORAGE),
+        descriptor(GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST, 1),
+      ]);
+      return { read, written, sizes };
+    } catch (error) {
+      this.#scratch = undefined; // there may be memory the next time
+      throw error;
+    }
   }
 }
