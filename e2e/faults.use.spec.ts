@@ -5,7 +5,8 @@
  */
 import type { Browser } from "playwright";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { launch, LONG, MODEL, NEVER_MS, REQUEST, startServer, Tab } from "./faults/harness.ts";
+import { NEVER_MS } from "./clock.ts";
+import { launch, LONG, MODEL, REQUEST, startServer, Tab } from "./faults/harness.ts";
 import type { FaultServer } from "./faults/server.ts";
 
 const PICTURES = Number(process.env["MIXDQ_FAULT_PICTURES"] ?? 40);

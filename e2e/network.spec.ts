@@ -6,6 +6,7 @@ import { createServer, type ViteDevServer } from "vite";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { launchBrowser } from "./browser.ts";
 import { type ServedPage, servePage } from "./serve.ts";
+import { NEVER_MS } from "./clock.ts";
 
 /** Small enough for the cache of a private window, which is in memory. */
 const WEIGHTS = "models/postcard/text_encoder/model.safetensors";
@@ -43,6 +44,7 @@ describe("the page", () => {
   /** The page once it has looked around, and all that went wrong meanwhile. */
   async function open(model?: string): Promise<{ page: Page; wrong: string[] }> {
     const page = await (await browser.newContext()).newPage();
+    page.setDefaultTimeout(NEVER_MS);
     const wrong: string[] = [];
     page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
     page.on("pageerror", (error) => wrong.push(error.message));

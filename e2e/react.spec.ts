@@ -7,22 +7,21 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { MixdqStatus, UseMixdqOptions } from "../src/react.ts";
 import type { GenerateOptions } from "../src/base/types.ts";
 import { launchBrowser } from "./browser.ts";
+import { outDirOf } from "./outDir.ts";
 import { RESULTS, canvasPixels, commandLinePicture, psnr } from "./picture.ts";
 import type { Steered } from "./react/page.tsx";
 import { type ServedPage, servePage } from "./serve.ts";
+import { NEVER_MS } from "./clock.ts";
 
 const PROMPT = "a blue tent by a lake";
 const SEED = 7;
 const MODEL = "../models/postcard";
 
-/** Kernels are compiled by a software GPU, and the machine may have other things to do. */
-const SLOW_MS = 180_000;
-
 /** Of the same kernels on the same kind of adapter in another process, as in app.spec.ts. */
 const LEAST_DB = 80;
 
 const ROOT = path.resolve(import.meta.dirname, "..");
-const outDir = path.join(ROOT, "node_modules/.cache/mixdq-web/e2e-react");
+const outDir = outDirOf("e2e-react");
 let served: ServedPage;
 let browser: Browser;
 let page: Page;
@@ -48,7 +47,7 @@ beforeAll(async () => {
   });
   browser = await launchBrowser("swiftshader");
   page = await (await browser.newContext()).newPage();
-  page.setDefaultTimeout(SLOW_MS / 2);
+  page.setDefaultTimeout(NEVER_MS / 2);
   page.on("pageerror", (error) => complaints.push(error.message));
   page.on("console", (message) => {
     if (message.type() === "error") complaints.push(message.text());
@@ -87,7 +86,7 @@ const becomes = (status: MixdqStatus) => page.waitForSelector(`output[data-statu
 // One story, because every engine compiles its kernels anew.
 test(
   "StrictMode, pictures, another precision, a model that is missing, unmounting: never two engines, at last none",
-  { timeout: SLOW_MS },
+  { timeout: NEVER_MS },
   async () => {
     await show({ model: MODEL, precision: "fp16" });
     await becomes("ready");

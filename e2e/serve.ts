@@ -1,7 +1,8 @@
-/** The page for tests: built once per run by Vite and served by its preview server, as `npm start` does. */
+/** The page for tests: built by Vite and served by its preview server, as `npm start` does. */
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { build, preview } from "vite";
+import { outDirOf } from "./outDir.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 
@@ -16,7 +17,7 @@ export interface ServedPage {
  * up from 4173 when that is taken; none of those that Chromium refuses (5060, 6000, …) is near.
  */
 export async function servePage(): Promise<ServedPage> {
-  const outDir = path.join(ROOT, "node_modules/.cache/mixdq-web/e2e-dist");
+  const outDir = outDirOf("e2e-dist");
   const configFile = path.join(ROOT, "vite.config.ts");
   await build({ root: ROOT, configFile, logLevel: "error", build: { outDir, emptyOutDir: true } });
   if (!existsSync(path.join(outDir, "index.html"))) throw new Error(`e2e: the build wrote no ${outDir}/index.html`);

@@ -3,6 +3,7 @@ import path from "node:path";
 import type { Page } from "playwright";
 import { commandLinePicture, type Pixels, psnr } from "../picture.ts";
 import { ROOT } from "./consumer.ts";
+import { NEVER_MS } from "../clock.ts";
 
 /** Small, and its kernels take a software GPU the least time to compile. */
 export const MODEL = path.join(ROOT, "e2e/golden/sd21-turbo");
@@ -10,9 +11,6 @@ export const MODEL = path.join(ROOT, "e2e/golden/sd21-turbo");
 /** In every example. */
 export const PROMPT = "a red house by the sea";
 export const SEED = 7;
-
-/** Kernels are compiled by a software GPU, and the machine may have other things to do. */
-const SLOW_MS = 180_000;
 
 /** Of the same kernels on the same kind of adapter in another process, as in app.spec.ts. */
 export const LEAST_DB = 80;
@@ -32,7 +30,7 @@ export async function drawn(page: Page): Promise<Pixels> {
       );
     },
     undefined,
-    { timeout: SLOW_MS },
+    { timeout: NEVER_MS },
   );
   const { width, height, rgba, text } = await page.evaluate(() => {
     const root = document.querySelector("mixdq-image")?.shadowRoot ?? document;

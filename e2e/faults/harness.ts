@@ -4,6 +4,7 @@ import type { Browser, BrowserContext, CDPSession, Page, Worker } from "playwrig
 import { expect } from "vitest";
 import type { EngineOptions, GenerateOptions } from "../../src/base/types.ts";
 import { type BrowserAdapter, launchBrowser, lavapipeMissing } from "../browser.ts";
+import { NEVER_MS } from "../clock.ts";
 import type { Faults, Moment, Outcome } from "./page.ts";
 import { FaultServer } from "./server.ts";
 
@@ -31,9 +32,6 @@ export const REQUEST: GenerateOptions = { prompt: "a red house", seed: 7, width:
 
 /** A picture that takes long enough for something to happen in it. */
 export const LONG: GenerateOptions = { ...REQUEST, numInferenceSteps: 1000 };
-
-/** Longer than anything here takes on a busy machine: a wait that ends so has found something that never ends. */
-export const NEVER_MS = 120_000;
 
 /** Compiles in a fraction of SwiftShader's time; the faults are the browser's and ours, not the adapter's. */
 const ADAPTER: BrowserAdapter = (await lavapipeMissing()) === undefined ? "lavapipe" : "swiftshader";

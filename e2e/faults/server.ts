@@ -5,10 +5,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { build } from "vite";
+import { outDirOf } from "../outDir.ts";
 
 const HERE = import.meta.dirname;
 const ROOT = path.resolve(HERE, "../..");
-const OUT_DIR = path.join(ROOT, "node_modules/.cache/mixdq-web/e2e-faults");
+const OUT_DIR = outDirOf("e2e-faults");
 
 /** Answers a request for a model's file by itself, and says so; `content` is what the file holds. */
 export type Fault = (
