@@ -158,6 +158,7 @@ export class GpuContext {
 
   destroy(): void {
     this.release();
+    this.#first.destroy();
     this.device.destroy();
   }
 }

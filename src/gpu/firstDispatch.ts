@@ -16,7 +16,6 @@ const WHAT = "first dispatch";
 
 type Scratch = Readonly<Record<"read" | "written" | "sizes", GPUBuffer>>;
 
-/** Its memory is the device's and goes with it. */
 export class FirstDispatch {
   readonly #device: GPUDevice;
   #scratch: Promise<Scratch> | undefined;
@@ -78,5 +77,11 @@ export class FirstDispatch {
       this.#scratch = undefined; // there may be memory the next time
       throw error;
     }
+  }
+
+  destroy(): void {
+    const free = (scratch: Scratch): void => Object.values(scratch).forEach((buffer) => buffer.destroy());
+    this.#scratch?.then(free, () => {});
+    this.#scratch = undefined;
   }
 }
