@@ -42,26 +42,39 @@ const NAMES_OF_OPTIONS: Readonly<Record<string, string>> = {
   ...OPTION_NAMES,
 };
 
+/** The element's events by name; none bubbles, as with <img>. */
 export interface MixdqImageEventMap {
   /** While the model loads. */
   progress: CustomEvent<LoadProgress>;
+  /** A stage of the picture begins. */
   step: CustomEvent<StepEvent>;
   /** A picture is shown. */
   load: CustomEvent<GeneratedImage>;
+  /** The model did not load, or the picture failed; the message is shown in its place. */
   error: CustomEvent<MixdqError>;
 }
 
 /** What `document.createElement("mixdq-image")` returns, once defineMixdqImage() was called. */
 export interface MixdqImageElement extends HTMLElement {
+  /** What the picture shows; without it nothing happens. Each property mirrors an attribute, undefined removes it. */
   prompt: string | undefined;
+  /** What it does not show, where `guidance` is above 1. */
   negativePrompt: string | undefined;
+  /** URL of a diffusers folder or a pack, relative to the page; without it nothing happens. */
   model: string | undefined;
+  /** Default: fp16; of a pack, what it was made for. */
   precision: Precision | undefined;
+  /** URL of a bit-width configuration (mixdq.json). Default: the model's own. */
   config: string | undefined;
+  /** Of the start noise. Default: random. */
   seed: number | undefined;
+  /** `numInferenceSteps` of `generate`. Default: the model's own. */
   steps: number | undefined;
+  /** `guidanceScale` of `generate`. Default: the model's own. */
   guidance: number | undefined;
+  /** Pixels of the picture, a multiple of 8; styles say how large it is shown. Default: the model's own. */
   width: number | undefined;
+  /** Pixels of the picture, a multiple of 8; styles say how large it is shown. Default: the model's own. */
   height: number | undefined;
   /** The picture that is shown. */
   readonly image: GeneratedImage | undefined;
@@ -83,7 +96,7 @@ declare global {
   }
 }
 
-/** Does nothing when the tag is taken. Only in a browser. */
+/** Makes the tag known, so that <mixdq-image> is a picture. Does nothing when the tag is taken. Only in a browser. */
 export function defineMixdqImage(tag = "mixdq-image"): void {
   if (customElements.get(tag) === undefined) customElements.define(tag, withProperties(createClass()));
 }

@@ -7,9 +7,18 @@ import type { EngineInfo, GenerateOptions, RawImage, StepEvent } from "./base/ty
 import type { Pipeline } from "./pipeline.ts";
 
 /** What `stream` yields: the stages as they begin, then the picture. */
-export type StreamEvent = StepEvent | { readonly type: "image"; readonly image: GeneratedImage };
+export type StreamEvent =
+  | StepEvent
+  | {
+      /** The picture is there. No event follows. */
+      readonly type: "image";
+      /** The picture. */
+      readonly image: GeneratedImage;
+    };
 
+/** A loaded model that makes one picture at a time. */
 export interface Engine {
+  /** The model, its defaults, and what it runs on. */
   readonly info: EngineInfo;
   /**
    * One picture. Throws MixdqError; `busy` while another one is being made that was not aborted: abort it and ask in the
@@ -18,7 +27,7 @@ export interface Engine {
    * and the next picture loads the model again, with `onProgress`.
    */
   generate(options: GenerateOptions): Promise<GeneratedImage>;
-  /** The same as events. Leaving the loop early cancels the run. */
+  /** The same as events, the picture last. Leaving the loop early cancels the run. Throws as `generate`. */
   stream(options: GenerateOptions): AsyncGenerator<StreamEvent, void, void>;
   /** Cancels what runs, frees the GPU memory and ends the worker. */
   dispose(): Promise<void>;

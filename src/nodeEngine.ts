@@ -20,6 +20,7 @@ export type { AdapterChoice } from "./node/adapterChoice.ts";
 export type { Engine, StreamEvent } from "./engine.ts";
 export type * from "./base/types.ts";
 
+/** What `createEngine` takes in Node: paths besides addresses, and the choice of an adapter. */
 export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
   /** A folder on disk, or an http(s) URL, of a diffusers model or a pack. */
   model: string;

@@ -14,6 +14,7 @@ import type { Engine, GeneratedImage } from "./index.ts";
 import { type SharedEngine, type SharedOptions, acquire, engineKey } from "./sharedEngine.ts";
 import type { GenerateOptions, LoadProgress, StepEvent } from "./base/types.ts";
 
+/** What `useMixdq` takes: `createEngine`'s options, compared by value. */
 export interface UseMixdqOptions extends SharedOptions {
   /** false: the model is loaded by the first `generate`, and `cancel` ends that too. Default: true. */
   enabled?: boolean;
@@ -22,7 +23,9 @@ export interface UseMixdqOptions extends SharedOptions {
 /** ready: loaded, and nothing runs. idle: neither loaded nor asked for. After an error `generate` tries again. */
 export type MixdqStatus = "idle" | "loading" | "ready" | "generating" | "error";
 
+/** What the hook's engine is doing. */
 export interface MixdqState {
+  /** In one word. */
   readonly status: MixdqStatus;
   /** Of the model's loading. */
   readonly progress: LoadProgress | undefined;
@@ -36,6 +39,7 @@ export interface MixdqState {
   readonly engine: Engine | undefined;
 }
 
+/** What `useMixdq` returns: state, and what to do with it. */
 export interface Mixdq extends MixdqState {
   /**
    * One picture, which is also the next `image`. Cancels the one before, unless that will be there within a second: called
@@ -43,6 +47,7 @@ export interface Mixdq extends MixdqState {
    * `error` instead need not catch. Like `cancel` it stays the same function while the options are equal.
    */
   readonly generate: (options: GenerateOptions) => Promise<GeneratedImage>;
+  /** Cancels this component's picture, if one is being made. */
   readonly cancel: () => void;
 }
 

@@ -6,16 +6,24 @@
 import { encode } from "fast-png";
 import type { GenerateStats, RawImage, Seed } from "../base/types.ts";
 
+/** A finished picture: its pixels, how it was made, and the forms in which a page needs it. */
 export class GeneratedImage implements RawImage {
+  /** Pixels. */
   readonly width: number;
+  /** Pixels. */
   readonly height: number;
-  /** RGBA, row by row from the top. */
+  /** RGBA, row by row from the top: width * height * 4 bytes, alpha 255. */
   readonly data: Uint8ClampedArray<ArrayBuffer>;
+  /** The seed of its start noise, also where none was asked for; a bigint beyond 2^53. */
   readonly seed: Seed;
+  /** How long it took, and in how much memory. */
   readonly stats: GenerateStats;
+  /** What the user should know, such as the part of the prompt that did not fit; empty most often. */
   readonly warnings: readonly string[];
+  /** What it was made with, by name; its PNG carries them too. */
   readonly parameters: Readonly<Record<string, string>>;
 
+  /** Of what a pipeline made. */
   constructor(raw: RawImage) {
     this.width = raw.width;
     this.height = raw.height;
@@ -31,10 +39,12 @@ export class GeneratedImage implements RawImage {
     return new Blob([encodePng(this)], { type: "image/png" });
   }
 
+  /** For `putImageData`; a copy of the pixels. Only in a browser. */
   toImageData(): ImageData {
     return new ImageData(this.data.slice(), this.width, this.height);
   }
 
+  /** For `drawImage` and WebGL textures. Only in a browser. */
   toImageBitmap(): Promise<ImageBitmap> {
     return createImageBitmap(this.toImageData());
   }

@@ -14,6 +14,7 @@ import { findComponent, readJson } from "../weights/folder.ts";
 import { httpFiles, UnreachableError } from "../weights/http.ts";
 import { openModel } from "../weights/pack.ts";
 
+/** What `checkSupport` looks at. */
 export interface SupportOptions {
   /** URL of a diffusers folder or a pack. Without one, only the machine is looked at. */
   model?: string;
@@ -23,9 +24,11 @@ export interface SupportOptions {
   precision?: Precision;
   /** As for createEngine. */
   stallMs?: number;
+  /** Ends the look at the model. */
   signal?: AbortSignal;
 }
 
+/** One thing that stands in the way. */
 export interface SupportReason {
   /**
    * Of the machine: `no-webgpu` (the browser), `insecure-context`, `no-adapter`, `limits` (of the adapter), `no-wasm`. Of
@@ -33,13 +36,16 @@ export interface SupportReason {
    * a file), `model` (something else is wrong with it).
    */
   readonly code: MachineReason | ModelReason | "storage";
+  /** The same for people, with what to do. */
   readonly message: string;
 }
 
 type MachineReason = "no-webgpu" | "insecure-context" | "no-adapter" | "limits" | "no-wasm";
 type ModelReason = "offline" | "network" | "model";
 
+/** What `checkSupport` found. */
 export interface Support {
+  /** Whether `createEngine` with the same options should work. */
   readonly ok: boolean;
   /** Why not; empty when ok. */
   readonly reasons: readonly SupportReason[];
@@ -47,6 +53,7 @@ export interface Support {
   readonly backends: readonly Backend[];
   /** The adapter's name, or "" without one. */
   readonly adapter: string;
+  /** WebGPU features of the adapter, sorted. */
   readonly features: readonly string[];
   /** Bytes of weights that createEngine would fetch; 0 where unknown. */
   readonly modelBytes: number;

@@ -21,11 +21,32 @@ export const ERROR_CODES = [
   "invalid-model",
 ] as const;
 
+/**
+ * Why something failed, for programs.
+ *
+ * - `unsupported`: this browser, adapter or build cannot do it.
+ * - `out-of-memory`: the GPU or the process has too little; a smaller picture may follow.
+ * - `device-lost`: the GPU, its driver or the worker is gone; only a new engine helps.
+ * - `integrity`: a file is not the one that its digest names.
+ * - `network`: the server fails, refuses or falls silent.
+ * - `quota`: the browser's storage is full.
+ * - `busy`: a picture is being made that was not aborted.
+ * - `aborted`: a signal has fired.
+ * - `invalid-input`: an option, a flag or a file that the caller gave.
+ * - `invalid-output`: the model computed NaN or infinity.
+ * - `invalid-model`: the model's files are damaged, or do not belong together.
+ */
 export type ErrorCode = (typeof ERROR_CODES)[number];
 
+/**
+ * The one error that this package throws. `message` is one line for people: where, what was got, what was expected, what to
+ * do. Programs read `code`.
+ */
 export class MixdqError extends Error {
+  /** Stable between versions. */
   readonly code: ErrorCode;
 
+  /** `message` becomes one line without control characters, and addresses in it lose their passwords and tokens. */
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(asMessage(redact(message)), options);
     this.name = "MixdqError";

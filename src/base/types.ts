@@ -21,18 +21,23 @@ export type Backend = "webgpu" | "ort-webgpu" | "ort-wasm";
  * transformers.js has it.
  */
 export interface LoadProgress {
+  /** The phase; download and compile come in turns, part by part of the model. */
   readonly status: "config" | "download" | "compile" | "ready";
-  /** The file being read, relative to the model. */
+  /** With download: the file being read, relative to the model. */
   readonly file?: string;
+  /** Bytes of weights read so far, of all parts of the model together. */
   readonly loadedBytes: number;
-  /** 0 while unknown. */
+  /** Bytes of weights of all parts, 2 a parameter where the server does not tell; 0 while unknown. */
   readonly totalBytes: number;
+  /** Percent, 0..100, by bytes; 100 only with ready. */
   readonly progress: number;
   /** With compile: so many of `pipelines` of one part of the model are compiled. */
   readonly compiled?: number;
+  /** With compile: the GPU pipelines that the part needs. */
   readonly pipelines?: number;
 }
 
+/** What `createEngine` takes: which model, in which numbers, on what. An unknown name is refused with the right one's. */
 export interface EngineOptions {
   /** URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder), or of a pack. */
   model: string;
@@ -45,7 +50,9 @@ export interface EngineOptions {
   config?: string;
   /** Default: webgpu. */
   backend?: Backend;
+  /** Hears of loading, and of compiling before a picture of another size. */
   onProgress?: (progress: LoadProgress) => void;
+  /** Ends loading with `aborted`, within 250 ms. Pictures have signals of their own. */
   signal?: AbortSignal;
   /**
    * Milliseconds without a byte from the server after which loading ends with `network`. Default: 60,000. Half of it into
@@ -64,13 +71,15 @@ export interface EngineOptions {
    * backends in a browser.
    */
   ortUrl?: string;
-  /** The debug dial, see src/base/debug.ts. */
+  /** What is printed to the console. 0: nothing; 1: choices and times; 2: kernel by kernel; 3: every tensor. Default: 0. */
   debug?: number;
 }
 
+/** A request for a picture. Names and defaults are those of diffusers' pipelines. */
 export interface GenerateOptions {
+  /** What the picture shows. CLIP reads 77 tokens; what does not fit is cut off and told in the image's `warnings`. */
   prompt: string;
-  /** Only used when guidanceScale > 1. */
+  /** What the picture does not show. Used where `guidanceScale` is above 1; default: empty, zeros in SDXL. */
   negativePrompt?: string;
   /**
    * Any 64-bit seed that PyTorch takes, -2^63 .. 2^64 - 1, beyond 2^53 as a bigint or as text; the start noise equals
@@ -98,40 +107,66 @@ export interface GenerateOptions {
   guidanceScale?: number;
   /** How far guidance is brought back to the deviation without it, 0..1 (arXiv 2305.08891). Default 0. */
   guidanceRescale?: number;
-  /** Pixels, multiples of 8. Default: the size the model was trained for. */
+  /** Pixels, a multiple of 8. Default: the size the model was trained for. */
   width?: number;
+  /** Pixels, a multiple of 8. Default: the size the model was trained for. */
   height?: number;
+  /** Ends this picture with `aborted`, within 250 ms. */
   signal?: AbortSignal;
+  /** Hears of each stage as it begins. */
   onStep?: (event: StepEvent) => void;
 }
 
-/** A stage of the story has begun (encode, step, decode) or the picture is there. */
+/** A stage has begun: encode, every step, decode. */
 export type StepEvent =
-  | { readonly type: "encode" }
-  | { readonly type: "step"; readonly step: number; readonly steps: number }
-  | { readonly type: "decode" };
+  | {
+      /** The text encoders read the prompt. */
+      readonly type: "encode";
+    }
+  | {
+      /** The UNet denoises. */
+      readonly type: "step";
+      /** Which step, from 1. */
+      readonly step: number;
+      /** Of how many. */
+      readonly steps: number;
+    }
+  | {
+      /** The VAE makes pixels of the latents. */
+      readonly type: "decode";
+    };
 
 /** Milliseconds by stage, wall clock, readback included; bytes as counted by our own allocator. */
 export interface GenerateStats {
   /** Planning this size and waiting for the driver to compile its kernels, near 0 where that was done before. In no stage's time. */
   readonly compileMs: number;
+  /** Text encoders; near 0 where the prompt is that of the picture before. */
   readonly encodeMs: number;
+  /** All denoising steps: the UNet and the scheduler. */
   readonly unetMs: number;
+  /** The VAE's decoder. */
   readonly decodeMs: number;
+  /** From the request to the decoded picture: all of the above together. */
   readonly totalMs: number;
+  /** Denoising steps that were made. */
   readonly steps: number;
+  /** Bytes that the weights of all parts take in memory. */
   readonly weightBytes: number;
+  /** Bytes that activations take in memory after the picture, kept for the next one. */
   readonly activationBytes: number;
 }
 
 /** What crosses the worker boundary: RGBA pixels and everything needed to make them again. */
 export interface RawImage {
+  /** Pixels. */
   readonly width: number;
+  /** Pixels. */
   readonly height: number;
-  /** width * height * 4 bytes, alpha 255. */
+  /** RGBA, row by row from the top: width * height * 4 bytes, alpha 255. */
   readonly data: Uint8ClampedArray<ArrayBuffer>;
   /** As it was asked for; a bigint beyond 2^53. */
   readonly seed: Seed;
+  /** How long it took, and in how much memory. */
   readonly stats: GenerateStats;
   /** Things the user should know, e.g. the part of the prompt that did not fit into 77 tokens. */
   readonly warnings: readonly string[];
@@ -141,17 +176,28 @@ export interface RawImage {
 
 /** What the model is and where it runs; the page shows it. */
 export interface EngineInfo {
+  /** Its address without password and query, or its folder. */
   readonly model: string;
+  /** What it runs in: as asked for, of a pack what it was made for. */
   readonly precision: Precision;
+  /** What computes. */
   readonly backend: Backend;
+  /** Vendor, architecture and description, as far as the browser tells. */
   readonly adapter: string;
+  /** WebGPU features in use, such as `shader-f16`. */
   readonly features: readonly string[];
+  /** Pixels, where a request names no width. */
   readonly defaultWidth: number;
+  /** Pixels, where a request names no height. */
   readonly defaultHeight: number;
+  /** Denoising steps, where a request names none. */
   readonly defaultSteps: number;
+  /** Guidance, where a request names none; up to 1 there is none. */
   readonly defaultGuidanceScale: number;
+  /** Channels of the latents: 4 in the Stable Diffusion family. */
   readonly latentChannels: number;
   /** Pixels per latent, along each axis. */
   readonly vaeScale: number;
+  /** Bytes that the weights of all parts take in memory. */
   readonly weightBytes: number;
 }
