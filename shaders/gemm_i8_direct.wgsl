@@ -9,15 +9,20 @@
 struct Sums { r0: vec4<i32>, r1: vec4<i32>, r2: vec4<i32>, r3: vec4<i32> }
 struct Numbers { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
 
-fn accumulate(s: ptr<function, Sums>, a0: vec4<u32>, a1: vec4<u32>, a2: vec4<u32>, a3: vec4<u32>, row_tap: u32, e: u32) {
-  let b0 = unpack_element(row_tap, e);
-  let b1 = unpack_element(row_tap + TAPS, e);
-  let b2 = unpack_element(row_tap + 2u * TAPS, e);
-  let b3 = unpack_element(row_tap + 3u * TAPS, e);
-  (*s).r0 += vec4<i32>(dot_element(a0, b0), dot_element(a0, b1), dot_element(a0, b2), dot_element(a0, b3));
-  (*s).r1 += vec4<i32>(dot_element(a1, b0), dot_element(a1, b1), dot_element(a1, b2), dot_element(a1, b3));
-  (*s).r2 += vec4<i32>(dot_element(a2, b0), dot_element(a2, b1), dot_element(a2, b2), dot_element(a2, b3));
-  (*s).r3 += vec4<i32>(dot_element(a3, b0), dot_element(a3, b1), dot_element(a3, b2), dot_element(a3, b3));
+fn accumulate(
+  s: ptr<function, Sums>,
+  a0: vec4<u32>, a1: vec4<u32>, a2: vec4<u32>, a3: vec4<u32>,
+  row_tap: u32,
+  block: u32,
+) {
+  let b0 = unpack_block(row_tap, block);
+  let b1 = unpack_block(row_tap + TAPS, block);
+  let b2 = unpack_block(row_tap + 2u * TAPS, block);
+  let b3 = unpack_block(row_tap + 3u * TAPS, block);
+  (*s).r0 += vec4<i32>(dot_block(a0, b0), dot_block(a0, b1), dot_block(a0, b2), dot_block(a0, b3));
+  (*s).r1 += vec4<i32>(dot_block(a1, b0), dot_block(a1, b1), dot_block(a1, b2), dot_block(a1, b3));
+  (*s).r2 += vec4<i32>(dot_block(a2, b0), dot_block(a2, b1), dot_block(a2, b2), dot_block(a2, b3));
+  (*s).r3 += vec4<i32>(dot_block(a3, b0), dot_block(a3, b1), dot_block(a3, b2), dot_block(a3, b3));
 }
 
 fn flush(t: ptr<function, Numbers>, s: Sums, xsum: vec4<i32>, segment: u32, row4: u32) {
@@ -67,24 +72,24 @@ fn main(
       let p = vec4<i32>(vec4<u32>(m, m1, m2, m3));
 #endif
       let q = vec4<u32>(max(p, vec4<i32>()));
-      for (var e = range.x; e < range.y; e++) {
-        var a0 = load_element(q.x, e);
-        var a1 = load_element(q.y, e);
-        var a2 = load_element(q.z, e);
-        var a3 = load_element(q.w, e);
+      for (var block = range.x; block < range.y; block++) {
+        var a0 = load_block(q.x, block);
+        var a1 = load_block(q.y, block);
+        var a2 = load_block(q.z, block);
+        var a3 = load_block(q.w, block);
 #ifdef CONV
-        let pad = padding_element(e);
+        let pad = padding_block(block);
         a0 = select(a0, pad, p.x < 0);
         a1 = select(a1, pad, p.y < 0);
         a2 = select(a2, pad, p.z < 0);
         a3 = select(a3, pad, p.w < 0);
 #endif
 #ifdef ZERO_POINT
-        xsum += vec4<i32>(sum_element(a0), sum_element(a1), sum_element(a2), sum_element(a3));
+        xsum += vec4<i32>(sum_block(a0), sum_block(a1), sum_block(a2), sum_block(a3));
 #endif
-        accumulate(&sums, a0, a1, a2, a3, row4 * 4u * TAPS + tap, e);
+        accumulate(&sums, a0, a1, a2, a3, row4 * 4u * TAPS + tap, block);
 #ifdef GEGLU
-        accumulate(&gates, a0, a1, a2, a3, (row4 + 1u) * 4u * TAPS + tap, e);
+        accumulate(&gates, a0, a1, a2, a3, (row4 + 1u) * 4u * TAPS + tap, block);
 #endif
       }
     }

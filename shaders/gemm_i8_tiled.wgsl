@@ -1,5 +1,5 @@
 // Integer matrix product and convolution through workgroup memory (see shared/gemm_i8_numbers.wgsl for the formula).
-// The tiling of gemm_tiled: BM pixels x BN channels a workgroup, 4 x 8 an invocation; a step stages BE elements (of 16
+// The tiling of gemm_tiled: BM pixels x BN channels a workgroup, 4 x 8 an invocation; a step stages BK16 blocks (of 16
 // channels) of both operands as int8, so weights are unpacked once per workgroup: 48 words are read from workgroup
 // memory for 128 packed dot products.
 //
@@ -16,8 +16,8 @@
 const THREADS = BM / 4u * (BN / 8u);
 const HALF = BN / 2u;
 
-var<workgroup> stage_x: array<vec4<u32>, BE * BM>;
-var<workgroup> stage_w: array<vec4<u32>, BE * BN>;
+var<workgroup> stage_x: array<vec4<u32>, BK16 * BM>;
+var<workgroup> stage_w: array<vec4<u32>, BK16 * BN>;
 var<workgroup> row_sums: array<atomic<i32>, BM>;
 
 #ifdef SLICES
@@ -59,9 +59,9 @@ fn main(
   let n_first = place.y * BN;
 
 #ifdef CONV
-  var windows: array<Window, BE * BM / THREADS>;
-  for (var i = 0u; i < BE * BM / THREADS; i++) {
-    windows[i] = window_of(min(m_first + (local + i * THREADS) / BE, ROWS - 1u));
+  var windows: array<Window, BK16 * BM / THREADS>;
+  for (var i = 0u; i < BK16 * BM / THREADS; i++) {
+    windows[i] = window_of(min(m_first + (local + i * THREADS) / BK16, ROWS - 1u));
   }
 #endif
 
@@ -69,7 +69,7 @@ fn main(
   var sum: array<vec4<i32>, 8>;
   for (var segment = 0u; segment < segments(); segment++) {
     let range = segment_range(segment);
-    let tiles = (range.y - range.x + BE - 1u) / BE;
+    let tiles = (range.y - range.x + BK16 - 1u) / BK16;
     let steps = tiles * TAPS;
     for (var i = 0u; i < 8u; i++) { sum[i] = vec4<i32>(); }
     if (local < BM) { atomicStore(&row_sums[local], 0i); }
@@ -84,43 +84,43 @@ fn main(
 #endif
     for (var step = step_first; step < step_end; step++) {
       let tap = step / tiles;
-      let e_first = range.x + step % tiles * BE;
-      for (var i = 0u; i < BE * BM / THREADS; i++) {
+      let block_first = range.x + step % tiles * BK16;
+      for (var i = 0u; i < BK16 * BM / THREADS; i++) {
         let slot = local + i * THREADS;
-        let e = e_first + slot % BE;
+        let block = block_first + slot % BK16;
         var v = vec4<u32>();
-        if (e < range.y) {
+        if (block < range.y) {
 #ifdef CONV
           let pixel = pixel_under(windows[i], tap);
-          if (pixel >= 0) { v = load_element(u32(pixel), e); } else { v = padding_element(e); }
+          if (pixel >= 0) { v = load_block(u32(pixel), block); } else { v = padding_block(block); }
 #else
-          v = load_element(min(m_first + slot / BE, ROWS - 1u), e);
+          v = load_block(min(m_first + slot / BK16, ROWS - 1u), block);
 #endif
         }
-        stage_x[slot % BE * BM + slot / BE] = v;
+        stage_x[slot % BK16 * BM + slot / BK16] = v;
 #ifdef ZERO_POINT
-        atomicAdd(&row_sums[slot / BE], sum_element(v));
+        atomicAdd(&row_sums[slot / BK16], sum_block(v));
 #endif
       }
-      for (var i = 0u; i < BE * BN / THREADS; i++) {
+      for (var i = 0u; i < BK16 * BN / THREADS; i++) {
         let slot = local + i * THREADS;
-        let e = e_first + slot % BE;
-        let column = slot / BE;
+        let block = block_first + slot % BK16;
+        let column = slot / BK16;
         let row = weight_row(n_first, column);
         var v = vec4<u32>();
-        if (row < weight_rows && e < range.y) { v = unpack_element(row * TAPS + tap, e); }
-        stage_w[slot % BE * BN + column / HALF * HALF + column % 4u * (BN / 8u) + column % HALF / 4u] = v;
+        if (row < weight_rows && block < range.y) { v = unpack_block(row * TAPS + tap, block); }
+        stage_w[slot % BK16 * BN + column / HALF * HALF + column % 4u * (BN / 8u) + column % HALF / 4u] = v;
       }
       workgroupBarrier();
-      for (var k = 0u; k < BE; k++) {
+      for (var k = 0u; k < BK16; k++) {
         var b: array<vec4<u32>, 8>;
         for (var j = 0u; j < 8u; j++) { b[j] = stage_w[k * BN + j / 4u * HALF + j % 4u * (BN / 8u) + tn]; }
         for (var i = 0u; i < 4u; i++) {
           let a = stage_x[k * BM + i * (BM / 4u) + tm];
           sum[i * 2u] +=
-            vec4<i32>(dot_element(a, b[0]), dot_element(a, b[1]), dot_element(a, b[2]), dot_element(a, b[3]));
+            vec4<i32>(dot_block(a, b[0]), dot_block(a, b[1]), dot_block(a, b[2]), dot_block(a, b[3]));
           sum[i * 2u + 1u] +=
-            vec4<i32>(dot_element(a, b[4]), dot_element(a, b[5]), dot_element(a, b[6]), dot_element(a, b[7]));
+            vec4<i32>(dot_block(a, b[4]), dot_block(a, b[5]), dot_block(a, b[6]), dot_block(a, b[7]));
         }
       }
       workgroupBarrier();

@@ -5,8 +5,8 @@
 #import gemm_sizes
 #import codes
 
-// WHOLE_ELEMENTS: the channels of x and of x2 are multiples of 16, so an element is one load.
-#ifdef WHOLE_ELEMENTS
+// WHOLE_BLOCKS: the channels of x and of x2 are multiples of 16, so a block is one load.
+#ifdef WHOLE_BLOCKS
 @group(0) @binding(0) var<storage, read> x: array<vec4<u32>>;
 #ifdef SKIP
 @group(0) @binding(1) var<storage, read> x2: array<vec4<u32>>;
@@ -18,22 +18,22 @@
 #endif
 #endif
 
-// Element e of an input pixel; quads beyond the channels are 0 and so count for nothing.
-fn load_element(pixel: u32, e: u32) -> vec4<u32> {
-#ifdef WHOLE_ELEMENTS
+// A block of an input pixel; quads beyond the channels are 0 and so count for nothing.
+fn load_block(pixel: u32, block: u32) -> vec4<u32> {
+#ifdef WHOLE_BLOCKS
 #ifdef SKIP
-  if (e >= elements_1()) { return x2[pixel * elements_2() + e - elements_1()]; }
+  if (block >= blocks_1()) { return x2[pixel * blocks_2() + block - blocks_1()]; }
 #endif
-  return x[pixel * elements_1() + e];
+  return x[pixel * blocks_1() + block];
 #else
 #ifdef SKIP
-  if (e >= elements_1()) { return four_quads_2(pixel * S4, (e - elements_1()) * 4u); }
+  if (block >= blocks_1()) { return four_quads_2(pixel * S4, (block - blocks_1()) * 4u); }
 #endif
-  return four_quads(pixel * C4, e * 4u);
+  return four_quads(pixel * C4, block * 4u);
 #endif
 }
 
-#ifndef WHOLE_ELEMENTS
+#ifndef WHOLE_BLOCKS
 fn four_quads(first: u32, c: u32) -> vec4<u32> {
   let at = first + c;
   if (c + 4u <= C4) { return vec4<u32>(x[at], x[at + 1u], x[at + 2u], x[at + 3u]); }
@@ -54,14 +54,14 @@ fn four_quads_2(first: u32, c: u32) -> vec4<u32> {
 #endif
 #endif
 
-// What the zero padding holds in element e: zx where there are channels.
-fn padding_element(e: u32) -> vec4<u32> {
-  var c = e * 4u;
+// What the zero padding holds in a block: zx where there are channels.
+fn padding_block(block: u32) -> vec4<u32> {
+  var c = block * 4u;
   var end = C4;
   var zero = X_ZERO;
 #ifdef SKIP
-  if (e >= elements_1()) {
-    c -= elements_1() * 4u;
+  if (block >= blocks_1()) {
+    c -= blocks_1() * 4u;
     end = S4;
     zero = X2_ZERO;
   }
@@ -78,9 +78,9 @@ fn dot_word(a: u32, b: u32) -> i32 {
 #endif
 }
 
-fn dot_element(a: vec4<u32>, b: vec4<u32>) -> i32 {
+fn dot_block(a: vec4<u32>, b: vec4<u32>) -> i32 {
   return dot_word(a.x, b.x) + dot_word(a.y, b.y) + dot_word(a.z, b.z) + dot_word(a.w, b.w);
 }
 
-fn sum_element(a: vec4<u32>) -> i32 { return dot_element(a, vec4<u32>(0x01010101u)); }
+fn sum_block(a: vec4<u32>) -> i32 { return dot_block(a, vec4<u32>(0x01010101u)); }
 

@@ -39,10 +39,10 @@ fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, s: Scales) -> vec4<f32> {
   var zero = X_ZERO;
   var quads = min(range.y * 4u, C4) - range.x * 4u;
 #ifdef SKIP
-  if (range.x >= elements_1()) {
+  if (range.x >= blocks_1()) {
     zero = X2_ZERO;
-    quads = min((range.y - elements_1()) * 4u, S4) - (range.x - elements_1()) * 4u;
-  } else if (range.y > elements_1()) {
+    quads = min((range.y - blocks_1()) * 4u, S4) - (range.x - blocks_1()) * 4u;
+  } else if (range.y > blocks_1()) {
     quads += S4; // one segment over both tensors, which then share their codes
   }
 #endif

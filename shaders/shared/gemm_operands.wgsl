@@ -24,19 +24,19 @@ fn load_x(pixel: u32, c: u32) -> vec4<f32> {
 // Four input channels of a weight row under a tap; c counts quads over x and then x2.
 fn load_w(row: u32, tap: u32, c: u32) -> vec4<f32> {
   var quad = c;
-  var e = 0u;
+  var block = 0u;
   if (c >= C4) {
     quad = c - C4;
-    e = elements_1();
+    block = blocks_1();
   }
-  e += quad / 4u;
+  block += quad / 4u;
 #ifdef GEGLU
   let rows = N4 * 8u;
 #else
   let rows = N4 * 4u;
 #endif
-  let p = parameters[segment_of(e) * rows + row];
-  return p.x * (vec4<f32>(lanes(unpack_element(row * TAPS + tap, e)[quad % 4u])) - p.y);
+  let p = parameters[segment_of(block) * rows + row];
+  return p.x * (vec4<f32>(lanes(unpack_block(row * TAPS + tap, block)[quad % 4u])) - p.y);
 }
 #else
 @group(0) @binding(2) var<storage, read> w: array<wgt4>;

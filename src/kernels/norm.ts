@@ -7,7 +7,7 @@ import { vector } from "./weights.ts";
 /** Elements one workgroup of group_norm_stats reads: enough to hide its reductions, few enough to fill a GPU. */
 const RUN_ELEMENTS = 16_384;
 
-/** Quads of channels one workgroup of group_norm_apply handles, and elements (of 4 channels) of one run. */
+/** Quads of channels that one workgroup of group_norm_apply handles, and quads of one run. */
 const SLAB_QUADS = 64;
 const APPLY_ITEMS = 1_024;
 

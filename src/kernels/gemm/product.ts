@@ -148,7 +148,7 @@ function operandDefines(
     ...(!integer && { CODES: true as const }),
     ...(integer && packedDot && { PACKED_DOT: true as const }),
     ...(integer && !(bits === 8 && symmetric) && { ZERO_POINT: true as const }),
-    ...(integer && channels.every((count) => count % 16 === 0) && { WHOLE_ELEMENTS: true as const }),
+    ...(integer && channels.every((count) => count % 16 === 0) && { WHOLE_BLOCKS: true as const }),
   };
 }
 

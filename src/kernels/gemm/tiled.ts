@@ -47,7 +47,7 @@ export const tiledInt8: Variant<Product> = {
   dispatches(product, context) {
     const { tile, count } = tilesOf(product);
     const slices = slicesOf(product, count);
-    const tiling = { defines: { ...tile, BE: STAGED_BLOCKS } };
+    const tiling = { defines: { ...tile, BK16: STAGED_BLOCKS } };
     if (slices > 1) return sliced(product, context, { slices, tiling, count });
     const { sizes, operands, scales, finish } = describeProduct(product, context);
     return [
