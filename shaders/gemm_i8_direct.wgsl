@@ -1,13 +1,13 @@
-// Integer matrix product and convolution straight from global memory (see shared/gemm_i8_numbers.wgsl for the formula).
+// Integer matrix product and convolution straight from global memory (see shared/gemm_i8_dequantize.wgsl for the formula).
 // One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates): the form for software adapters.
 
 #import gemm_i8
-#import gemm_i8_numbers
+#import gemm_i8_dequantize
 #import gemm_finish
 #import grid
 
 struct Sums { r0: vec4<i32>, r1: vec4<i32>, r2: vec4<i32>, r3: vec4<i32> }
-struct Numbers { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
+struct Floats { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }
 
 fn accumulate(
   s: ptr<function, Sums>,
@@ -25,12 +25,12 @@ fn accumulate(
   (*s).r3 += vec4<i32>(dot_block(a3, b0), dot_block(a3, b1), dot_block(a3, b2), dot_block(a3, b3));
 }
 
-fn flush(t: ptr<function, Numbers>, s: Sums, xsum: vec4<i32>, segment: u32, row4: u32) {
+fn flush(t: ptr<function, Floats>, s: Sums, xsum: vec4<i32>, segment: u32, row4: u32) {
   let scales = scales_of(segment, row4);
-  (*t).r0 += to_numbers(s.r0, xsum.x, segment, scales);
-  (*t).r1 += to_numbers(s.r1, xsum.y, segment, scales);
-  (*t).r2 += to_numbers(s.r2, xsum.z, segment, scales);
-  (*t).r3 += to_numbers(s.r3, xsum.w, segment, scales);
+  (*t).r0 += dequantize(s.r0, xsum.x, segment, scales);
+  (*t).r1 += dequantize(s.r1, xsum.y, segment, scales);
+  (*t).r2 += dequantize(s.r2, xsum.z, segment, scales);
+  (*t).r3 += dequantize(s.r3, xsum.w, segment, scales);
 }
 
 @compute @workgroup_size(8, 8)
@@ -55,11 +55,11 @@ fn main(
 #endif
 #ifdef GEGLU
   let row4 = 2u * n4;
-  var gate: Numbers;
+  var gate: Floats;
 #else
   let row4 = n4;
 #endif
-  var total: Numbers;
+  var total: Floats;
   for (var segment = 0u; segment < segments(); segment++) {
     let range = segment_range(segment);
     var sums = Sums(vec4<i32>(), vec4<i32>(), vec4<i32>(), vec4<i32>());

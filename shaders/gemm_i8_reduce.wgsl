@@ -1,7 +1,7 @@
 // Second half of a sliced integer product: adds up the slices' int32 sums (exact, so their order does not matter) and
 // does what gemm_i8_tiled does at the end. One invocation makes 4 channels of one pixel.
 
-#import gemm_i8_numbers
+#import gemm_i8_dequantize
 #import gemm_finish
 #import grid
 
@@ -34,9 +34,9 @@ fn main(
 #endif
   }
 #ifdef GEGLU
-  let value = to_numbers(sum, xsum, 0u, scales_of(0u, 2u * n4)) + bias_of(2u * n4);
-  finish_gated(m, n4, value, to_numbers(gate, xsum, 0u, scales_of(0u, 2u * n4 + 1u)) + bias_of(2u * n4 + 1u));
+  let value = dequantize(sum, xsum, 0u, scales_of(0u, 2u * n4)) + bias_of(2u * n4);
+  finish_gated(m, n4, value, dequantize(gate, xsum, 0u, scales_of(0u, 2u * n4 + 1u)) + bias_of(2u * n4 + 1u));
 #else
-  finish(m, n4, to_numbers(sum, xsum, 0u, scales_of(0u, n4)), bias_of(n4));
+  finish(m, n4, dequantize(sum, xsum, 0u, scales_of(0u, n4)), bias_of(n4));
 #endif
 }

@@ -1,4 +1,4 @@
-// Integer matrix product and convolution through workgroup memory (see shared/gemm_i8_numbers.wgsl for the formula).
+// Integer matrix product and convolution through workgroup memory (see shared/gemm_i8_dequantize.wgsl for the formula).
 // The tiling of gemm_tiled: BM pixels x BN channels a workgroup, 4 x 8 an invocation; a step stages BK16 blocks (of 16
 // channels) of both operands as int8, so weights are unpacked once per workgroup: 48 words are read from workgroup
 // memory for 128 packed dot products.
@@ -9,7 +9,7 @@
 #import gemm_i8
 #import grid
 #ifndef SLICES
-#import gemm_i8_numbers
+#import gemm_i8_dequantize
 #import gemm_finish
 #endif
 
@@ -158,8 +158,8 @@ fn main(
     let next_scales = scales_of(segment, next4);
     for (var i = 0u; i < 4u; i++) {
       let xsum = atomicLoad(&row_sums[i * (BM / 4u) + tm]);
-      total[i * 2u] += to_numbers(sum[i * 2u], xsum, segment, scales);
-      total[i * 2u + 1u] += to_numbers(sum[i * 2u + 1u], xsum, segment, next_scales);
+      total[i * 2u] += dequantize(sum[i * 2u], xsum, segment, scales);
+      total[i * 2u + 1u] += dequantize(sum[i * 2u + 1u], xsum, segment, next_scales);
     }
 #endif
     workgroupBarrier();

@@ -84,8 +84,8 @@ export function join(...parts: readonly Part[]): Required<Part> {
 }
 
 /**
- * A product as shaders take it, whichever way it is computed: its `sizes`, what is multiplied (`operands`), what makes
- * numbers of integers (`scales`) and how it `finish`es.
+ * A product as shaders take it, whichever way it is computed: its `sizes`, what is multiplied (`operands`), what turns
+ * integer sums into floats (`scales`) and how it `finish`es.
  */
 export function describeProduct(product: Product, context: KernelContext) {
   const { x, x2, y, rows, n, first, activation, weights, quantization, biases, bos, added } = product;
@@ -152,7 +152,7 @@ function operandDefines(
   };
 }
 
-/** Of shaders/shared/segments.wgsl and gemm_i8_numbers.wgsl. */
+/** Of shaders/shared/segments.wgsl and gemm_i8_dequantize.wgsl. */
 function scaleDefines(
   { weight: { bits, group, range }, hasHalves }: Quantization,
   integer: boolean,

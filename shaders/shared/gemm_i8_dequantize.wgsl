@@ -1,11 +1,11 @@
-// From integer sums to numbers. Over one segment, with exact int32 sums over all taps,
+// From integer sums to floats. Over one segment, with exact int32 sums over all taps,
 //
 //   acc = sum x w        xsum = sum x
 //   y  += scale[n] ( f32(acc + c0[n] - zi[n] xsum) - zf[n] f32(xsum - K zx) )
 //
 // where x holds q - 128 of unsigned activation codes q, w the codes of the weights, scale = s_x s_w, the weight's zero
-// point is zi + zf (zf = 0 unless it is fractional), zx = z_x - 128, and c0 = -zx sum w + K zx zi. That is the number
-// formula s_x s_w sum (q - z_x)(w - z_w) with its constants folded (src/quant/codes.ts).
+// point is zi + zf (zf = 0 unless it is fractional), zx = z_x - 128, and c0 = -zx sum w + K zx zi. That is the
+// formula s_x s_w sum (q - z_x)(w - z_w) with its constants folded (src/quant/parameters.ts).
 
 #import segments
 
@@ -14,7 +14,7 @@
 // Of four rows of the weight matrix: what every pixel's sums over a segment need.
 struct Scales { c0: vec4<i32>, zero: vec4<i32>, scale: vec4<f32>, fraction: vec4<f32> }
 
-// Of the four rows from row 4 row4 on. Rows beyond the matrix get numbers that nobody may use.
+// Of the four rows from row 4 row4 on. Rows beyond the matrix get values that nobody may use.
 fn scales_of(segment: u32, row4: u32) -> Scales {
 #ifdef GEGLU
   let at = (segment * N4 * 2u + row4) * 4u;
@@ -32,7 +32,7 @@ fn scales_of(segment: u32, row4: u32) -> Scales {
     bitcast<vec4<f32>>(vec4<u32>(p0.w, p1.w, p2.w, p3.w)));
 }
 
-fn to_numbers(acc: vec4<i32>, xsum: i32, segment: u32, s: Scales) -> vec4<f32> {
+fn dequantize(acc: vec4<i32>, xsum: i32, segment: u32, s: Scales) -> vec4<f32> {
   var v = vec4<f32>(acc + s.c0 - s.zero * xsum);
 #ifdef FRACTIONAL
   let range = segment_range(segment);
