@@ -99,11 +99,11 @@ export class GpuContext {
   }
 
   async #compile(dispatch: Dispatch, label: string): Promise<Pipeline> {
-    const { shader, defines, constants, numbers = {} } = dispatch;
+    const { shader, defines, constants, uniforms = {} } = dispatch;
     const compiledIn = this.caps.sizes === "constants";
     const { code, bindings, sizes } = withUniformSizes(
       assembleShader(SHADERS, shader, defines),
-      (name) => !compiledIn || name in numbers,
+      (name) => !compiledIn || name in uniforms,
     );
     const layout = this.#layout(bindings, sizes.length > 0);
     try {

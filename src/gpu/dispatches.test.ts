@@ -31,15 +31,15 @@ const FORMS: readonly (readonly [string, DeviceCaps])[] = [GPU_CAPS, DIRECT_CAPS
 /** WebGPU's own default, which every conforming adapter has (gpu/device.ts asks for it). */
 const STORAGE_BUFFERS = 8;
 
-function faultsOf({ path, shader, defines, constants, numbers = {}, bindings, writes }: Dispatch): string[] {
+function faultsOf({ path, shader, defines, constants, uniforms = {}, bindings, writes }: Dispatch): string[] {
   const { sizes, bindings: declared } = assembleShader(SHADERS, shader, defines);
-  const given = { ...constants, ...numbers };
+  const given = { ...constants, ...uniforms };
   const known = new Map(sizes.map((size) => [size.name, size]));
   const names = new Set(declared.map(({ name }) => name));
   const faults = [
     ...Object.keys(given).flatMap((name) => (known.has(name) ? [] : `gives ${name}, which is not declared`)),
     ...sizes.flatMap(({ name, fallback }) => (name in given || fallback !== undefined ? [] : `misses ${name}`)),
-    ...Object.keys(constants).flatMap((name) => (name in numbers ? `gives ${name} twice` : [])),
+    ...Object.keys(constants).flatMap((name) => (name in uniforms ? `gives ${name} twice` : [])),
     ...Object.entries(given).flatMap(([name, value]) =>
       known.get(name)?.type === "u32" && !(Number.isInteger(value) && value >= 0) ? `${name} is ${value}, a u32` : [],
     ),
@@ -60,8 +60,8 @@ function kindsOf(graphs: readonly Graph[], caps: DeviceCaps): Dispatch[] {
   for (const graph of graphs) {
     const limits = { maxBindingBytes: 2 ** 32 - 4, maxBufferBytes: 2 ** 32 };
     for (const dispatch of makePlan(graph, { caps, limits, weightType: "f16" }).dispatches) {
-      const { shader, defines, constants, numbers = {}, bindings } = dispatch;
-      const names = [constants, numbers, bindings].map((of) => Object.keys(of).sort());
+      const { shader, defines, constants, uniforms = {}, bindings } = dispatch;
+      const names = [constants, uniforms, bindings].map((of) => Object.keys(of).sort());
       kinds.set(JSON.stringify([shader, defines, names]), dispatch);
     }
   }

@@ -219,8 +219,8 @@ export class Executor {
   #encodeSizes(pipelines: readonly Pipeline[]): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
     pipelines.forEach(({ sizes }, i) => {
-      const { constants, numbers } = this.plan.dispatches[i];
-      bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...numbers })), i * ALIGNMENT);
+      const { constants, uniforms } = this.plan.dispatches[i];
+      bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...uniforms })), i * ALIGNMENT);
     });
     return bytes;
   }

@@ -36,7 +36,7 @@ export class FirstDispatch {
     await unlessLost(device, device.queue.onSubmittedWorkDone());
   }
 
-  #submit(scratch: Scratch, { pipeline, layout, bindings, sizes }: Pipeline, { constants, numbers }: Dispatch): void {
+  #submit(scratch: Scratch, { pipeline, layout, bindings, sizes }: Pipeline, { constants, uniforms }: Dispatch): void {
     const device = this.#device;
     // A slice each: two bindings of one buffer must not overlap where one of them is written.
     const entries = bindings.map(({ binding, access }, i): GPUBindGroupEntry => ({
@@ -48,7 +48,7 @@ export class FirstDispatch {
       },
     }));
     if (sizes.length > 0) {
-      device.queue.writeBuffer(scratch.sizes, 0, encodeSizes(sizes, { ...constants, ...numbers }));
+      device.queue.writeBuffer(scratch.sizes, 0, encodeSizes(sizes, { ...constants, ...uniforms }));
       entries.push({ binding: SIZES_BINDING, resource: { buffer: scratch.sizes, size: ALIGNMENT } });
     }
     const encoder = device.createCommandEncoder({ label: WHAT });

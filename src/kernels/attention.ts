@@ -1,6 +1,6 @@
 /** softmax(q k^T / sqrt(d)) v per head, without ever storing the scores. */
 import type { AttentionOp } from "../graph/ops.ts";
-import { spread, storageDefines, storeNumbers, type DeviceCaps, type Kernel } from "./kernel.ts";
+import { spread, storageDefines, storeUniforms, type DeviceCaps, type Kernel } from "./kernel.ts";
 import { variantFor, type Variant } from "./variant.ts";
 
 /** Widest part of a head that one workgroup of attention_tiled sums up in registers, in quads. */
@@ -74,7 +74,7 @@ function shared(op: AttentionOp, caps: DeviceCaps) {
       D4: d4,
     },
     bindings: { q: q.tensor, k: k.tensor, v: v.tensor, y },
-    numbers: storeNumbers(y),
+    uniforms: storeUniforms(y),
     writes: ["y"],
     work: batch * queries * keys * q.channels * 2,
   };

@@ -93,10 +93,10 @@ export interface Dispatch {
   readonly shader: string;
   /** Text: `#ifdef NAME` for true, `const NAME = <n>u;` for a number. */
   readonly defines: Readonly<Record<string, number | true>>;
-  /** Sizes and numbers: the shader's `override`s. */
+  /** Values of the shader's `override`s: compiled in, or from a uniform, as `KernelChoice.sizes` says. */
   readonly constants: Readonly<Record<string, number>>;
-  /** Numbers that differ from layer to layer (scales): always from a uniform, or every layer had a pipeline of its own. */
-  readonly numbers?: Readonly<Record<string, number>>;
+  /** Values of `override`s that differ from layer to layer (scales): always from a uniform, so that layers share pipelines. */
+  readonly uniforms?: Readonly<Record<string, number>>;
   /** Variable name in the shader -> what is bound there. Binding numbers and access modes are the shader's own. */
   readonly bindings: Readonly<Record<string, Bound>>;
   /** The variable names among `bindings` that the shader writes. */
@@ -152,8 +152,8 @@ export function storageDefines(
   return defines;
 }
 
-/** The numbers of store_out in shaders/shared/storage.wgsl. */
-export function storeNumbers({ codes }: Tensor): Record<string, number> {
+/** The uniforms of store_out in shaders/shared/storage.wgsl. */
+export function storeUniforms({ codes }: Tensor): Record<string, number> {
   return codes ? { Q_SCALE: codes.scale, Q_ZERO: codes.zeroPoint, Q_MAX: 2 ** codes.bits - 1 } : {};
 }
 

@@ -1,7 +1,7 @@
 /** Group and layer normalisation; statistics in f32, two passes, so that nothing cancels. */
 import type { GroupNormOp, LayerNormOp } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { pixels, quads, spread, storageDefines, storeNumbers, type Kernel, type KernelChoice } from "./kernel.ts";
+import { pixels, quads, spread, storageDefines, storeUniforms, type Kernel, type KernelChoice } from "./kernel.ts";
 import { vector } from "./weights.ts";
 
 /** Elements one workgroup of group_norm_stats reads: enough to hide its reductions, few enough to fill a GPU. */
@@ -31,7 +31,7 @@ export const layerNorm: Kernel<LayerNormOp> = {
         defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), THREADS: threadsOf(caps) },
         constants: { ROWS: rows, C4: quads(x.shape[3]), EPS: eps },
         bindings: { x, weight: vector([weight]), bias: vector([bias]), y },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         writes: ["y"],
         workgroups: spread(rows, caps),
         work: rows * x.shape[3] * 4,
@@ -102,7 +102,7 @@ export const groupNorm: Kernel<GroupNormOp> = {
         },
         constants: { ...constants, EPS: eps },
         bindings: { ...source, weight: vector([weight]), bias: vector([bias]), stats, y },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         writes: ["y"],
         workgroups: spread(Math.ceil(imagePixels / applyRun) * Math.ceil(quads(channels) / slab) * batch, caps),
       },

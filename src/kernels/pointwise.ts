@@ -1,7 +1,7 @@
 /** Token embedding, picking one token of a sequence, elementwise functions. */
 import type { EmbeddingOp, GatherOp, QuantizeOp, UnaryOp } from "../graph/ops.ts";
 import { activate } from "./functions.ts";
-import { pixels, quads, spread, storageDefines, storeNumbers, type Kernel } from "./kernel.ts";
+import { pixels, quads, spread, storageDefines, storeUniforms, type Kernel } from "./kernel.ts";
 import { matrix } from "./weights.ts";
 
 export const embedding: Kernel<EmbeddingOp> = {
@@ -15,7 +15,7 @@ export const embedding: Kernel<EmbeddingOp> = {
         defines: storageDefines(caps, { in: "u32", out: y.dtype, weights: weightType }),
         constants: { ROWS: batch * tokens, TOKENS: tokens, C4: quads(channels) },
         bindings: { ids, table: matrix([table], weightType), positions: matrix([positions], weightType), y },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         writes: ["y"],
         workgroups: spread(Math.ceil((batch * tokens * quads(channels)) / 64), caps),
         work: batch * tokens * channels,
@@ -47,7 +47,7 @@ export const gather: Kernel<GatherOp> = {
         defines: storageDefines(caps, { in: x.dtype, out: y.dtype }),
         constants: { BATCH: batch, TOKENS: height * width, C4: quads(channels) },
         bindings: { x, index, y },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         writes: ["y"],
         workgroups: spread(Math.ceil((batch * quads(channels)) / 64), caps),
         work: batch * channels,
@@ -86,7 +86,7 @@ export const unary: Kernel<UnaryOp> = {
         },
         constants: { QUADS: count, ...("scale" in fn && { SCALE: fn.scale, SHIFT: fn.shift }) },
         bindings: { x, y },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         writes: ["y"],
         workgroups: spread(Math.ceil(count / 64), caps),
         work: count * 4,
@@ -115,7 +115,7 @@ export const quantize: Kernel<QuantizeOp> = {
         shader: "unary",
         defines: { ...storageDefines(caps, { in: x.dtype, out: y.dtype }), LINEAR: true },
         constants: { QUADS: count },
-        numbers: storeNumbers(y),
+        uniforms: storeUniforms(y),
         bindings: { x, y },
         writes: ["y"],
         workgroups: spread(Math.ceil(count / 64), caps),

@@ -7,7 +7,7 @@ import type { Activation, Tensor, Weight } from "../../graph/ops.ts";
 import {
   quads,
   storageDefines,
-  storeNumbers,
+  storeUniforms,
   type DeviceFacts,
   type Dispatch,
   type KernelContext,
@@ -70,7 +70,7 @@ export function wholeOf(product: Product): Pick<Dispatch, "path" | "kind" | "wor
 export interface Part {
   readonly defines?: Dispatch["defines"];
   readonly constants?: Dispatch["constants"];
-  readonly numbers?: NonNullable<Dispatch["numbers"]>;
+  readonly uniforms?: NonNullable<Dispatch["uniforms"]>;
   readonly bindings?: Dispatch["bindings"];
 }
 
@@ -78,7 +78,7 @@ export function join(...parts: readonly Part[]): Required<Part> {
   return {
     defines: Object.assign({}, ...parts.map(({ defines }) => defines)),
     constants: Object.assign({}, ...parts.map(({ constants }) => constants)),
-    numbers: Object.assign({}, ...parts.map(({ numbers }) => numbers)),
+    uniforms: Object.assign({}, ...parts.map(({ uniforms }) => uniforms)),
     bindings: Object.assign({}, ...parts.map(({ bindings }) => bindings)),
   };
 }
@@ -102,13 +102,13 @@ export function describeProduct(product: Product, context: KernelContext) {
       ...storageDefines(caps, { in: x.dtype, weights: packed ? "u32" : context.weightType }),
       ...(quantization && operandDefines(quantization, integer, caps)),
     },
-    numbers: integer ? { X_ZERO: storedZero(x), ...(x2 && { X2_ZERO: storedZero(x2) }) } : {},
+    uniforms: integer ? { X_ZERO: storedZero(x), ...(x2 && { X2_ZERO: storedZero(x2) }) } : {},
     bindings: { x, ...(x2 && { x2 }), w: packed ? packed.codes : matrix(weights, context.weightType, gated) },
   };
   const scales: Part = packed
     ? {
         defines: scaleDefines(quantization!, integer),
-        numbers: operands.numbers!,
+        uniforms: operands.uniforms!,
         bindings: { parameters: packed.parameters },
       }
     : {};
@@ -126,7 +126,7 @@ export function describeProduct(product: Product, context: KernelContext) {
       ...(first > 0 && { Y_FIRST: quads(first) }),
       ...(bos.length > 0 && { TOKENS: x.shape[1] * x.shape[2], BOS_IMAGES: bos[0].shape[0] }),
     },
-    numbers: storeNumbers(y),
+    uniforms: storeUniforms(y),
     bindings: {
       ...(biases.length > 0 && { bias: vector(biases, gated) }),
       ...(bos.length > 0 && { bos: table(bos) }),
