@@ -148,7 +148,7 @@ test.each([true, false])(
       await (worker ? tab.worker().evaluate(tell, label) : tab.page.evaluate(tell, label));
     };
     const larger = { ...REQUEST, width: 128, height: 128 };
-    for (const label of ["arena", "kept", "sizes", "read"]) {
+    for (const label of ["arena", "kept", "uniforms", "read"]) {
       await fail(label);
       const { code, message } = await tab.generate(larger);
       if (label === "kept" && code === "ok") continue; // this model keeps nothing

@@ -6,7 +6,7 @@ import { variantKey } from "../plan/plan.ts";
 import type { GpuDevice } from "./device.ts";
 import { FirstDispatch } from "./firstDispatch.ts";
 import { allocate, assertAlive, failureOn } from "./guard.ts";
-import { assembleShader, SIZES_BINDING, withUniformSizes, type ShaderBinding, type ShaderSize } from "./shader.ts";
+import { assembleShader, UNIFORMS_BINDING, withUniforms, type ShaderBinding, type ShaderOverride } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
 import { Pace } from "./submit.ts";
 
@@ -14,8 +14,8 @@ export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly bindings: readonly ShaderBinding[];
-  /** What the pipeline reads from the uniform of sizes: everything, or only what is not compiled in. */
-  readonly sizes: readonly ShaderSize[];
+  /** What the pipeline reads from its uniform: every override, or only those that are not compiled in. */
+  readonly overrides: readonly ShaderOverride[];
 }
 
 export class GpuContext {
@@ -101,11 +101,11 @@ export class GpuContext {
   async #compile(dispatch: Dispatch, label: string): Promise<Pipeline> {
     const { shader, defines, constants, uniforms = {} } = dispatch;
     const compiledIn = this.caps.sizes === "constants";
-    const { code, bindings, sizes } = withUniformSizes(
+    const { code, bindings, overrides } = withUniforms(
       assembleShader(SHADERS, shader, defines),
       (name) => !compiledIn || name in uniforms,
     );
-    const layout = this.#layout(bindings, sizes.length > 0);
+    const layout = this.#layout(bindings, overrides.length > 0);
     try {
       const pipeline = await this.device.createComputePipelineAsync({
         label,
@@ -115,7 +115,7 @@ export class GpuContext {
           ...(compiledIn && { constants: { ...constants } }),
         },
       });
-      const compiled = { pipeline, layout, bindings, sizes };
+      const compiled = { pipeline, layout, bindings, overrides };
       await this.#first.run(compiled, dispatch);
       return compiled;
     } catch (thrown) {
@@ -130,8 +130,8 @@ export class GpuContext {
     }
   }
 
-  #layout(bindings: readonly ShaderBinding[], hasSizes: boolean): GPUBindGroupLayout {
-    const key = bindings.map(({ binding, access }) => `${binding}${access}`).join() + (hasSizes ? ",sizes" : "");
+  #layout(bindings: readonly ShaderBinding[], hasUniforms: boolean): GPUBindGroupLayout {
+    const key = bindings.map(({ binding, access }) => `${binding}${access}`).join() + (hasUniforms ? ",uniforms" : "");
     let layout = this.#layouts.get(key);
     if (!layout) {
       layout = this.device.createBindGroupLayout({
@@ -142,7 +142,7 @@ export class GpuContext {
             visibility: GPUShaderStage.COMPUTE,
             buffer: { type: access === "read" ? "read-only-storage" : "storage" },
           })),
-          ...(hasSizes ? [{ binding: SIZES_BINDING, visibility: GPUShaderStage.COMPUTE, buffer: {} }] : []),
+          ...(hasUniforms ? [{ binding: UNIFORMS_BINDING, visibility: GPUShaderStage.COMPUTE, buffer: {} }] : []),
         ],
       });
       this.#layouts.set(key, layout);

@@ -32,13 +32,13 @@ const FORMS: readonly (readonly [string, DeviceCaps])[] = [GPU_CAPS, DIRECT_CAPS
 const STORAGE_BUFFERS = 8;
 
 function faultsOf({ path, shader, defines, constants, uniforms = {}, bindings, writes }: Dispatch): string[] {
-  const { sizes, bindings: declared } = assembleShader(SHADERS, shader, defines);
+  const { overrides, bindings: declared } = assembleShader(SHADERS, shader, defines);
   const given = { ...constants, ...uniforms };
-  const known = new Map(sizes.map((size) => [size.name, size]));
+  const known = new Map(overrides.map((override) => [override.name, override]));
   const names = new Set(declared.map(({ name }) => name));
   const faults = [
     ...Object.keys(given).flatMap((name) => (known.has(name) ? [] : `gives ${name}, which is not declared`)),
-    ...sizes.flatMap(({ name, fallback }) => (name in given || fallback !== undefined ? [] : `misses ${name}`)),
+    ...overrides.flatMap(({ name, fallback }) => (name in given || fallback !== undefined ? [] : `misses ${name}`)),
     ...Object.keys(constants).flatMap((name) => (name in uniforms ? `gives ${name} twice` : [])),
     ...Object.entries(given).flatMap(([name, value]) =>
       known.get(name)?.type === "u32" && !(Number.isInteger(value) && value >= 0) ? `${name} is ${value}, a u32` : [],

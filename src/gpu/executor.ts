@@ -11,7 +11,7 @@ import { listenTo, type Cancellation } from "./cancellation.ts";
 import type { GpuContext, Pipeline } from "./context.ts";
 import { allocate, failureOn, guarded } from "./guard.ts";
 import { Profiler, type ProfileRow } from "./profiler.ts";
-import { encodeSizes, SIZES_BINDING } from "./shader.ts";
+import { encodeUniforms, UNIFORMS_BINDING } from "./shader.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { WeightStore } from "./store.ts";
 import { submitAlone, submitPaced, type Encoded } from "./submit.ts";
@@ -40,7 +40,7 @@ export class Executor {
   #pipelines: Promise<Pipeline[]> | undefined;
   #encoded: Encoded[] = [];
   #boundTo: readonly GPUBuffer[] = [];
-  #sizes: GPUBuffer | undefined;
+  #uniforms: GPUBuffer | undefined;
   /** The text from which what outlives a run was computed. */
   #keptFor: Float32Array | Uint32Array | undefined;
 
@@ -183,12 +183,12 @@ export class Executor {
     const { arenas } = this.#context;
     const pipelines = await this.#pipelines!;
     if (this.#boundTo === arenas) return;
-    this.#sizes ??= await this.#allocateSizes();
-    const sizes = this.#sizes;
+    this.#uniforms ??= await this.#allocateUniforms();
+    const uniforms = this.#uniforms;
     this.#encoded = await guarded(device, `${this.plan.name}: binding`, () => {
-      device.queue.writeBuffer(sizes, 0, this.#encodeSizes(pipelines));
+      device.queue.writeBuffer(uniforms, 0, this.#encodeUniforms(pipelines));
       return this.plan.dispatches.map((dispatch, i) => {
-        const { pipeline, layout, bindings, sizes: own } = pipelines[i];
+        const { pipeline, layout, bindings, overrides: own } = pipelines[i];
         const entries = bindings.map(({ name, binding }): GPUBindGroupEntry => {
           const bound = dispatch.bindings[name];
           if (!bound)
@@ -197,8 +197,8 @@ export class Executor {
         });
         if (own.length > 0)
           entries.push({
-            binding: SIZES_BINDING,
-            resource: { buffer: sizes, offset: i * ALIGNMENT, size: ALIGNMENT },
+            binding: UNIFORMS_BINDING,
+            resource: { buffer: uniforms, offset: i * ALIGNMENT, size: ALIGNMENT },
           });
         return { dispatch, pipeline, bindGroup: device.createBindGroup({ label: dispatch.path, layout, entries }) };
       });
@@ -206,21 +206,21 @@ export class Executor {
     this.#boundTo = arenas;
   }
 
-  /** Room for the sizes of all dispatches in one uniform buffer. */
-  async #allocateSizes(): Promise<GPUBuffer> {
-    const label = `${this.plan.name} sizes`;
+  /** Room for the uniforms of all dispatches in one uniform buffer. */
+  async #allocateUniforms(): Promise<GPUBuffer> {
+    const label = `${this.plan.name} uniforms`;
     const size = ALIGNMENT * this.plan.dispatches.length;
     const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
     const [buffer] = await allocate(this.#context.device, label, [{ label, size, usage }]);
     return buffer!;
   }
 
-  /** What is in it, for pipelines that have their sizes there. */
-  #encodeSizes(pipelines: readonly Pipeline[]): Uint8Array<ArrayBuffer> {
+  /** What is in it, for pipelines that read overrides there. */
+  #encodeUniforms(pipelines: readonly Pipeline[]): Uint8Array<ArrayBuffer> {
     const bytes = new Uint8Array(ALIGNMENT * pipelines.length);
-    pipelines.forEach(({ sizes }, i) => {
+    pipelines.forEach(({ overrides }, i) => {
       const { constants, uniforms } = this.plan.dispatches[i];
-      bytes.set(new Uint8Array(encodeSizes(sizes, { ...constants, ...uniforms })), i * ALIGNMENT);
+      bytes.set(new Uint8Array(encodeUniforms(overrides, { ...constants, ...uniforms })), i * ALIGNMENT);
     });
     return bytes;
   }
@@ -264,6 +264,6 @@ export class Executor {
   /** Frees the memory that is this executor's own. */
   destroy(): void {
     this.forget();
-    this.#sizes?.destroy();
+    this.#uniforms?.destroy();
   }
 }

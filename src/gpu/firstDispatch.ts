@@ -7,14 +7,14 @@ import { ALIGNMENT } from "../plan/memory.ts";
 import type { Dispatch } from "../kernels/kernel.ts";
 import type { Pipeline } from "./context.ts";
 import { allocate, scoped, unlessLost } from "./guard.ts";
-import { encodeSizes, SIZES_BINDING } from "./shader.ts";
+import { encodeUniforms, UNIFORMS_BINDING } from "./shader.ts";
 
 /** WebGPU binds no more buffers in a stage by default, and the engine asks for no more. */
 const SLICES = 8;
 
 const WHAT = "first dispatch";
 
-type Scratch = Readonly<Record<"read" | "written" | "sizes", GPUBuffer>>;
+type Scratch = Readonly<Record<"read" | "written" | "uniforms", GPUBuffer>>;
 
 export class FirstDispatch {
   readonly #device: GPUDevice;
@@ -25,7 +25,7 @@ export class FirstDispatch {
   }
 
   /**
-   * One workgroup with the sizes of a real run, so that its loops end; accesses beyond the scratch memory are clamped by
+   * One workgroup with the values of a real run, so that its loops end; accesses beyond the scratch memory are clamped by
    * WebGPU's bounds checks. What it computes is overwritten by the next and never read. Throws `device-lost`,
    * `out-of-memory`, `unsupported` where the GPU refuses the work.
    */
@@ -36,7 +36,11 @@ export class FirstDispatch {
     await unlessLost(device, device.queue.onSubmittedWorkDone());
   }
 
-  #submit(scratch: Scratch, { pipeline, layout, bindings, sizes }: Pipeline, { constants, uniforms }: Dispatch): void {
+  #submit(
+    scratch: Scratch,
+    { pipeline, layout, bindings, overrides }: Pipeline,
+    { constants, uniforms }: Dispatch,
+  ): void {
     const device = this.#device;
     // A slice each: two bindings of one buffer must not overlap where one of them is written.
     const entries = bindings.map(({ binding, access }, i): GPUBindGroupEntry => ({
@@ -47,9 +51,9 @@ export class FirstDispatch {
         size: ALIGNMENT,
       },
     }));
-    if (sizes.length > 0) {
-      device.queue.writeBuffer(scratch.sizes, 0, encodeSizes(sizes, { ...constants, ...uniforms }));
-      entries.push({ binding: SIZES_BINDING, resource: { buffer: scratch.sizes, size: ALIGNMENT } });
+    if (overrides.length > 0) {
+      device.queue.writeBuffer(scratch.uniforms, 0, encodeUniforms(overrides, { ...constants, ...uniforms }));
+      entries.push({ binding: UNIFORMS_BINDING, resource: { buffer: scratch.uniforms, size: ALIGNMENT } });
     }
     const encoder = device.createCommandEncoder({ label: WHAT });
     const pass = encoder.beginComputePass();
@@ -67,12 +71,12 @@ export class FirstDispatch {
       usage,
     });
     try {
-      const [read, written, sizes] = await allocate(this.#device, WHAT, [
+      const [read, written, uniforms] = await allocate(this.#device, WHAT, [
         descriptor(GPUBufferUsage.STORAGE),
         descriptor(GPUBufferUsage.STORAGE),
         descriptor(GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST, 1),
       ]);
-      return { read, written, sizes };
+      return { read, written, uniforms };
     } catch (error) {
       this.#scratch = undefined; // there may be memory the next time
       throw error;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { assembleShader, encodeSizes, withUniformSizes } from "./shader.ts";
+import { assembleShader, encodeUniforms, withUniforms } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
 
 const sources = (files: Record<string, string>): Map<string, string> => new Map(Object.entries(files));
@@ -35,7 +35,7 @@ test("what a file enables comes first, once, and only where the file is not left
   expect(assembleShader(files, "a", {}).code).toBe("enable subgroups;\nb\na");
 });
 
-test("sizes move from constants into a uniform, in the order of their declarations", () => {
+test("overrides move from constants into a uniform, in the order of their declarations", () => {
   const shader = assembleShader(
     sources({
       a: "enable f16;\noverride ROWS: u32; // rows\noverride EPS: f32 = 0.5;\nlet i = ROWS + ROWS4;\nlet e = EPS;",
@@ -43,12 +43,12 @@ test("sizes move from constants into a uniform, in the order of their declaratio
     "a",
     {},
   );
-  const { code } = withUniformSizes(shader);
-  expect(code).toMatch(/^enable f16;\nstruct Sizes \{\n {2}ROWS: u32,\n {2}EPS: f32,\n\}/);
-  expect(code).toContain("let i = sizes.ROWS + ROWS4;\nlet e = sizes.EPS;");
-  const view = new DataView(encodeSizes(shader.sizes, { ROWS: 7 }));
+  const { code } = withUniforms(shader);
+  expect(code).toMatch(/^enable f16;\nstruct Uniforms \{\n {2}ROWS: u32,\n {2}EPS: f32,\n\}/);
+  expect(code).toContain("let i = uniforms.ROWS + ROWS4;\nlet e = uniforms.EPS;");
+  const view = new DataView(encodeUniforms(shader.overrides, { ROWS: 7 }));
   expect([view.getUint32(0, true), view.getFloat32(4, true)]).toEqual([7, 0.5]);
-  expect(() => encodeSizes(shader.sizes, {})).toThrow("no value for the size ROWS");
+  expect(() => encodeUniforms(shader.overrides, {})).toThrow("no value for the override ROWS");
 });
 
 test("every shader file is reachable from a kernel", () => {

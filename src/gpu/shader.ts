@@ -10,8 +10,8 @@ export interface ShaderBinding {
   readonly access: "read" | "read_write";
 }
 
-/** A size or a number that differs from dispatch to dispatch: an `override` in the text. */
-export interface ShaderSize {
+/** An `override` in the text: a value that differs from dispatch to dispatch. */
+export interface ShaderOverride {
   readonly name: string;
   readonly type: "u32" | "f32";
   /** What the text says; undefined where every dispatch must give it. */
@@ -21,11 +21,11 @@ export interface ShaderSize {
 export interface Shader {
   readonly code: string;
   readonly bindings: readonly ShaderBinding[];
-  readonly sizes: readonly ShaderSize[];
+  readonly overrides: readonly ShaderOverride[];
 }
 
-/** Where the sizes are bound when they come as a uniform. */
-export const SIZES_BINDING = 15;
+/** Where overrides are bound that come from a uniform. */
+export const UNIFORMS_BINDING = 15;
 
 /** `defines`: true makes `#ifdef NAME` hold; a number makes `const NAME = <n>u;` besides. */
 export function assembleShader(
@@ -67,8 +67,8 @@ export function assembleShader(
     value === true ? [] : [`const ${key} = ${value}u;`],
   );
   const code = [...enables, ...constants, body].join("\n");
-  const sizes = [...code.matchAll(OVERRIDE)].map(([, size, type, fallback]) => ({
-    name: size!,
+  const overrides = [...code.matchAll(OVERRIDE)].map(([, override, type, fallback]) => ({
+    name: override!,
     type: type as "u32" | "f32",
     fallback: fallback === undefined ? undefined : Number.parseFloat(fallback),
   }));
@@ -80,7 +80,7 @@ export function assembleShader(
       binding: Number(binding),
       access: access as "read" | "read_write",
     })),
-    sizes,
+    overrides,
   };
 }
 
@@ -90,37 +90,42 @@ const ENABLE = /^(?:enable|requires)\s[^;]*;/;
 const OVERRIDE = /^override (\w+): (u32|f32)(?: = ([\d.]+)u?)?;.*$/gm;
 
 /**
- * The same shader with some of its sizes (default: all) in a uniform instead of in pipeline constants; `sizes` of the
- * result are those. Constants let a GPU's compiler unroll loops and prove them finite; a uniform lets one pipeline serve
+ * The same shader with some of its overrides (default: all) in a uniform instead of in pipeline constants; `overrides` of
+ * the result are those. Constants let a GPU's compiler unroll loops and prove them finite; a uniform lets one pipeline serve
  * every shape, which is worth more where compiling a pipeline takes longer than running it a hundred times (software
- * adapters), and for numbers that no compiler could make use of.
+ * adapters), and for values that no compiler could make use of.
  */
-export function withUniformSizes(
-  { code, bindings, sizes }: Shader,
+export function withUniforms(
+  { code, bindings, overrides }: Shader,
   isUniform: (name: string) => boolean = () => true,
 ): Shader {
-  const moved = sizes.filter(({ name }) => isUniform(name));
-  if (moved.length === 0) return { code, bindings, sizes: [] };
+  const moved = overrides.filter(({ name }) => isUniform(name));
+  if (moved.length === 0) return { code, bindings, overrides: [] };
   const fields = moved.map(({ name, type }) => `  ${name}: ${type},`);
   const declaration = [
-    "struct Sizes {",
+    "struct Uniforms {",
     ...fields,
     "}",
-    `@group(0) @binding(${SIZES_BINDING}) var<uniform> sizes: Sizes;`,
+    `@group(0) @binding(${UNIFORMS_BINDING}) var<uniform> uniforms: Uniforms;`,
   ].join("\n");
   const names = new RegExp(`\\b(${moved.map(({ name }) => name).join("|")})\\b`, "g");
-  const body = code.replace(OVERRIDE, (line, name: string) => (isUniform(name) ? "" : line)).replace(names, "sizes.$1");
+  const body = code
+    .replace(OVERRIDE, (line, name: string) => (isUniform(name) ? "" : line))
+    .replace(names, "uniforms.$1");
   const lines = body.split("\n");
   const first = lines.findIndex((line) => !ENABLE.test(line));
-  return { code: lines.toSpliced(first, 0, declaration).join("\n"), bindings, sizes: moved };
+  return { code: lines.toSpliced(first, 0, declaration).join("\n"), bindings, overrides: moved };
 }
 
-/** A dispatch's sizes as the uniform's bytes, in the order of the declarations; a struct of scalars has no gaps. */
-export function encodeSizes(sizes: readonly ShaderSize[], values: Readonly<Record<string, number>>): ArrayBuffer {
-  const view = new DataView(new ArrayBuffer(Math.ceil(sizes.length / 4) * 16));
-  sizes.forEach(({ name, type, fallback }, i) => {
+/** The values of overrides as the uniform's bytes, in the order of the declarations; a struct of scalars has no gaps. */
+export function encodeUniforms(
+  overrides: readonly ShaderOverride[],
+  values: Readonly<Record<string, number>>,
+): ArrayBuffer {
+  const view = new DataView(new ArrayBuffer(Math.ceil(overrides.length / 4) * 16));
+  overrides.forEach(({ name, type, fallback }, i) => {
     const value = values[name] ?? fallback;
-    if (value === undefined) throw new Error(`a dispatch gives no value for the size ${name}`);
+    if (value === undefined) throw new Error(`a dispatch gives no value for the override ${name}`);
     if (type === "u32") view.setUint32(4 * i, value, true);
     else view.setFloat32(4 * i, value, true);
   });

@@ -136,7 +136,7 @@ function downloadBytes(graph: Graph, { weights }: Plan, precision: Precision): n
 
 /**
  * What is held when each stage is at its fullest. All weights are there from the start; the arenas are shared by all
- * components and only grow; what the UNet keeps of the text stays; each plan that has run has its uniform of sizes; and an
+ * components and only grow; what the UNet keeps of the text stays; each plan that has run has its uniforms; and an
  * output is read back through a buffer of its own.
  */
 function stageBytes(planned: readonly PlannedPart[]): Footprint["stages"] {
