@@ -1,9 +1,9 @@
-// Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm_finish.wgsl for the formula).
+// Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm_epilogue.wgsl for the formula).
 // One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates). No workgroup memory, no barriers:
 // the fast form on software adapters, and the simple one to read first.
 
 #import gemm_operands
-#import gemm_finish
+#import gemm_epilogue
 #import grid
 
 struct Tile { r0: vec4<f32>, r1: vec4<f32>, r2: vec4<f32>, r3: vec4<f32> }

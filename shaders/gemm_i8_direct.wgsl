@@ -3,7 +3,7 @@
 
 #import gemm_i8
 #import gemm_i8_dequantize
-#import gemm_finish
+#import gemm_epilogue
 #import grid
 
 struct Sums { r0: vec4<i32>, r1: vec4<i32>, r2: vec4<i32>, r3: vec4<i32> }

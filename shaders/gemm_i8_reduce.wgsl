@@ -2,7 +2,7 @@
 // does what gemm_i8_tiled does at the end. One invocation makes 4 channels of one pixel.
 
 #import gemm_i8_dequantize
-#import gemm_finish
+#import gemm_epilogue
 #import grid
 
 @group(0) @binding(9) var<storage, read> sums: array<vec4<i32>>; // [slice][ROWS][rows of w, by fours]

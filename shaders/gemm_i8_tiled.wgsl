@@ -10,7 +10,7 @@
 #import grid
 #ifndef SLICES
 #import gemm_i8_dequantize
-#import gemm_finish
+#import gemm_epilogue
 #endif
 
 const THREADS = BM / 4u * (BN / 8u);

@@ -1,4 +1,4 @@
-// Matrix product and implicit-GEMM convolution through workgroup memory (see shared/gemm_finish.wgsl for the formula).
+// Matrix product and implicit-GEMM convolution through workgroup memory (see shared/gemm_epilogue.wgsl for the formula).
 // One workgroup makes BM pixels x BN channels; each of its BM/4 x BN/8 invocations 4 pixels x 8 channels in registers.
 // Per step, BK4 quads of the inner dimension of both operands are staged, widened to f32. BM, BN and BK4 are text
 // constants, so every index into workgroup memory is provably in range.
@@ -8,7 +8,7 @@
 // invocation owns four consecutive columns of each half, which must not lie four apart.
 
 #import gemm_operands
-#import gemm_finish
+#import gemm_epilogue
 #import grid
 
 const THREADS = BM / 4u * (BN / 8u);

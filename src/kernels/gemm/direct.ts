@@ -12,11 +12,11 @@ function direct(shader: string): Variant<Product> {
     needs: [],
     accepts: () => true,
     dispatches(product: Product, context: KernelContext): Dispatch[] {
-      const { sizes, operands, scales, finish } = describeProduct(product, context);
+      const { sizes, operands, scales, epilogue } = describeProduct(product, context);
       return [
         {
           ...wholeOf(product),
-          ...join(sizes, operands, scales, finish),
+          ...join(sizes, operands, scales, epilogue),
           shader,
           workgroups: spread(Math.ceil(quads(product.n) / 8) * Math.ceil(product.rows / 32), context.caps),
         },

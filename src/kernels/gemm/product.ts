@@ -1,6 +1,6 @@
 /**
  * A matrix product: what linear layers and convolutions have in common, as shaders take it. One formula
- * (shaders/shared/gemm_finish.wgsl) over floats or integers; weights that are only stored as integers are decoded by the
+ * (shaders/shared/gemm_epilogue.wgsl) over floats or integers; weights that are only stored as integers are decoded by the
  * float shaders.
  */
 import type { Activation, Tensor, Weight } from "../../graph/ops.ts";
@@ -85,7 +85,7 @@ export function join(...parts: readonly Part[]): Required<Part> {
 
 /**
  * A product as shaders take it, whichever way it is computed: its `sizes`, what is multiplied (`operands`), what turns
- * integer sums into floats (`scales`) and how it `finish`es.
+ * integer sums into floats (`scales`), and what follows the product (`epilogue`).
  */
 export function describeProduct(product: Product, context: KernelContext) {
   const { x, x2, y, rows, n, first, activation, weights, quantization, biases, bos, added } = product;
@@ -112,7 +112,7 @@ export function describeProduct(product: Product, context: KernelContext) {
         bindings: { parameters: packed.parameters },
       }
     : {};
-  const finish: Part = {
+  const epilogue: Part = {
     defines: {
       ...storageDefines(caps, { out: y.dtype }),
       ...ACTIVATION_DEFINES[activation],
@@ -134,7 +134,7 @@ export function describeProduct(product: Product, context: KernelContext) {
       y,
     },
   };
-  return { sizes, operands, scales, finish };
+  return { sizes, operands, scales, epilogue };
 }
 
 /** Of shaders/shared/codes.wgsl, and of gemm_i8.wgsl where the activations are integers too. */

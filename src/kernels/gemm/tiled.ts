@@ -27,12 +27,12 @@ export const tiledFloat: Variant<Product> = {
   needs: [],
   accepts: () => true,
   dispatches(product, context) {
-    const { sizes, operands, scales, finish } = describeProduct(product, context);
+    const { sizes, operands, scales, epilogue } = describeProduct(product, context);
     const { tile, count } = tilesOf(product);
     return [
       {
         ...wholeOf(product),
-        ...join(sizes, operands, scales, finish, { defines: { ...tile, BK4: STAGED_QUADS } }),
+        ...join(sizes, operands, scales, epilogue, { defines: { ...tile, BK4: STAGED_QUADS } }),
         shader: "gemm_tiled",
         workgroups: spread(count, context.caps),
       },
@@ -49,11 +49,11 @@ export const tiledInt8: Variant<Product> = {
     const slices = slicesOf(product, count);
     const tiling = { defines: { ...tile, BK16: STAGED_BLOCKS } };
     if (slices > 1) return sliced(product, context, { slices, tiling, count });
-    const { sizes, operands, scales, finish } = describeProduct(product, context);
+    const { sizes, operands, scales, epilogue } = describeProduct(product, context);
     return [
       {
         ...wholeOf(product),
-        ...join(sizes, operands, scales, finish, tiling),
+        ...join(sizes, operands, scales, epilogue, tiling),
         shader: "gemm_i8_tiled",
         workgroups: spread(count, context.caps),
       },
@@ -68,11 +68,11 @@ interface Slicing {
   readonly count: number;
 }
 
-/** Two dispatches: int32 sums of every slice of the inner dimension, then their sum and the formula's end. */
+/** Two dispatches: int32 sums of every slice of the inner dimension, then their sum and the epilogue. */
 function sliced(product: Product, context: KernelContext, { slices, tiling, count }: Slicing): Dispatch[] {
   const { path, rows, n } = product;
   const columns = columnsOf(product);
-  const { sizes, operands, scales, finish } = describeProduct(product, context);
+  const { sizes, operands, scales, epilogue } = describeProduct(product, context);
   const sums = context.scratch(`${path}.sums`, [slices, 1, rows, columns], "u32");
   const xSums = context.scratch(`${path}.x_sums`, [slices, 1, rows, 1], "u32");
   const slicing = { defines: { SLICES: slices }, bindings: { sums, x_sums: xSums } };
@@ -86,7 +86,7 @@ function sliced(product: Product, context: KernelContext, { slices, tiling, coun
     },
     {
       ...wholeOf(product),
-      ...join(sizes, scales, finish, slicing),
+      ...join(sizes, scales, epilogue, slicing),
       shader: "gemm_i8_reduce",
       workgroups: spread(Math.ceil((rows * quads(n)) / 64), context.caps),
       work: slices * rows * columns,

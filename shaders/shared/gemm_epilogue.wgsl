@@ -1,4 +1,4 @@
-// The end of every matrix product:
+// The epilogue of every matrix product:
 //
 //   y[m, n] = activation( sum[m, n] + bias[n] + row_bias[b, n] + residual[m, n] )
 //
