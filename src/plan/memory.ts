@@ -32,7 +32,7 @@ interface Life {
   readonly bytes: number;
   first: number;
   last: number;
-  readonly apartFrom: Set<number>;
+  readonly conflicts: Set<number>;
 }
 
 /**
@@ -62,7 +62,7 @@ export function placeTensors(
     let best: { arena: number; offset: number; growth: number } | undefined;
     for (let arena = 0; arena <= arenas.length; arena++) {
       const { bytes: size, lives: placed } = arenas[arena] ?? { bytes: 0, lives: [] };
-      if (placed.some((other) => life.apartFrom.has(other.tensor.id))) continue;
+      if (placed.some((other) => life.conflicts.has(other.tensor.id))) continue;
       const offset = lowestFree(placed, life, placements);
       const end = offset + bytes;
       if (end > maxArenaBytes && arena < arenas.length) continue;
@@ -90,7 +90,7 @@ function livesOf(
   const touch = (tensor: Tensor, at: number): Life => {
     let life = lives.get(tensor.id);
     if (!life) {
-      life = { tensor, bytes: bytesOf(tensor), first: at, last: at, apartFrom: new Set() };
+      life = { tensor, bytes: bytesOf(tensor), first: at, last: at, conflicts: new Set() };
       lives.set(tensor.id, life);
     }
     life.last = Math.max(life.last, at);
@@ -106,8 +106,8 @@ function livesOf(
       if (writes.includes(name))
         for (const other of tensors)
           if (other.tensor.id !== tensor.id) {
-            touch(tensor, at).apartFrom.add(other.tensor.id);
-            touch(other.tensor, at).apartFrom.add(tensor.id);
+            touch(tensor, at).conflicts.add(other.tensor.id);
+            touch(other.tensor, at).conflicts.add(tensor.id);
           }
   });
   for (const tensor of outputs) touch(tensor, dispatches.length);
