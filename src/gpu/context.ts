@@ -8,7 +8,7 @@ import { FirstDispatch } from "./firstDispatch.ts";
 import { allocate, assertAlive, failureOn } from "./guard.ts";
 import { assembleShader, UNIFORMS_BINDING, withUniforms, type ShaderBinding, type ShaderOverride } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
-import { Pace } from "./submit.ts";
+import { SubmitBudget } from "./submit.ts";
 
 export interface Pipeline {
   readonly pipeline: GPUComputePipeline;
@@ -23,7 +23,7 @@ export class GpuContext {
   readonly device: GPUDevice;
   readonly caps: DeviceCaps;
   readonly limits: MemoryLimits;
-  readonly pace = new Pace();
+  readonly submitBudget = new SubmitBudget();
   readonly #pipelines = new Map<string, Promise<Pipeline>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   readonly #first: FirstDispatch;

@@ -29,7 +29,7 @@ export function submitAlone(device: GPUDevice, encoded: Encoded): void {
  * far ahead of it. Throws `aborted`.
  */
 export async function submitPaced(
-  { device, pace }: { readonly device: GPUDevice; readonly pace: Pace },
+  { device, submitBudget }: { readonly device: GPUDevice; readonly submitBudget: SubmitBudget },
   encoded: readonly Encoded[],
   label: string,
   { signal, aborted }: Cancellation,
@@ -39,7 +39,7 @@ export async function submitPaced(
     throwIfAborted(signal);
     const commands = device.createCommandEncoder({ label });
     const pass = commands.beginComputePass();
-    const { budget } = pace;
+    const budget = submitBudget.work;
     let work = 0;
     for (; next < encoded.length && (work === 0 || work < budget); next++) {
       record(pass, encoded[next]);
@@ -53,7 +53,7 @@ export async function submitPaced(
       // The GPU could begin once this was sent and the submit before was done.
       const done = performance.now();
       // A short submit measures how long a submit takes, not how fast the device is.
-      if (work >= budget / 4) pace.learn(work, done - Math.max(sent, began));
+      if (work >= budget / 4) submitBudget.adjust(work, done - Math.max(sent, began));
       return done;
     });
     previous.catch(() => {}); // nobody waits for it after a cancel
@@ -71,14 +71,14 @@ const SUBMIT_MS = 40;
  */
 const LEAST_WORK = 5e6;
 
-/** Learns how much work the device does in SUBMIT_MS. */
-export class Pace {
+/** How much work goes into a submit: what the device did in SUBMIT_MS until now. */
+export class SubmitBudget {
   /** Multiply-accumulates per submit; the start is 40 ms of a software adapter. */
-  budget = 20e6;
+  work = 20e6;
 
   /** `work` took `ms` from submit to done. Grows at most fourfold: short submits measure latency, not speed. */
-  learn(work: number, ms: number): void {
+  adjust(work: number, ms: number): void {
     const fitting = (work * SUBMIT_MS) / Math.max(ms, 0.01);
-    this.budget = Math.max(LEAST_WORK, Math.min(fitting, this.budget * 4));
+    this.work = Math.max(LEAST_WORK, Math.min(fitting, this.work * 4));
   }
 }
