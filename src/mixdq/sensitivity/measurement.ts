@@ -9,7 +9,7 @@ import type { LayerSensitivity, Metrics } from "../allocation/sensitivity.ts";
 import type { Calibration, RangeRule } from "../calibration/file.ts";
 import { layerGroup } from "../calibration/layers.ts";
 import { checkCalibration } from "../calibration/preset.ts";
-import { Effort } from "./effort.ts";
+import { CostModel } from "./costModel.ts";
 import { Probe, type Findings } from "./probe.ts";
 import { makeSample, type Sample } from "./samples.ts";
 import { evaluationsOf, sitesOf, type Candidates, type Evaluation, type Side, type Site } from "./sites.ts";
@@ -47,7 +47,7 @@ export class Measurement {
   readonly #options: MeasurementOptions;
   readonly #executor: Executor;
   readonly #store: WeightStore;
-  readonly #effort: Effort;
+  readonly #costs: CostModel;
 
   /** Throws `invalid-input` where the calibration is of other layers. */
   constructor(options: MeasurementOptions) {
@@ -58,7 +58,7 @@ export class Measurement {
     this.sites = sitesOf(unet.build(), executor.plan);
     checkCalibration(this.sites, calibration);
     const decoder = openNetwork(model.vae.network, model.graphs.vae({ height, width }));
-    this.#effort = new Effort(executor.plan, decoder.executor.plan, pictures / prompts.length);
+    this.#costs = new CostModel(executor.plan, decoder.executor.plan, pictures / prompts.length);
     this.#options = options;
     this.#executor = executor;
     this.#store = store;
@@ -72,14 +72,14 @@ export class Measurement {
   /** Multiply-accumulates of some evaluations, for one sample. */
   costOf(work: readonly Work[]): number {
     return work.reduce(
-      (sum, { site, evaluations }) => sum + evaluations.length * this.#effort.of(site, this.#wantsPicture(site)),
+      (sum, { site, evaluations }) => sum + evaluations.length * this.#costs.of(site, this.#wantsPicture(site)),
       0,
     );
   }
 
   /** How much of a full run of the network the evaluations of a layer run, 0 to 1: the mean over layers. */
   shareOfNetwork(work: readonly Work[]): number {
-    return work.reduce((sum, { site }) => sum + this.#effort.shareOfNetwork(site), 0) / work.length;
+    return work.reduce((sum, { site }) => sum + this.#costs.shareOfNetwork(site), 0) / work.length;
   }
 
   /** Does all of `work`, whose layers are in the order of `sites`; `weightOf` gives a layer's weight as the checkpoint has it. */

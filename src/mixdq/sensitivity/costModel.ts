@@ -2,7 +2,7 @@
 import type { Plan } from "../../plan/plan.ts";
 import type { Site } from "./sites.ts";
 
-export class Effort {
+export class CostModel {
   /** Of dispatches i, i + 1, ... less those of the text, which are not computed again. */
   readonly #after: readonly number[];
   readonly #network: number;
