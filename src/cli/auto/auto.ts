@@ -11,7 +11,7 @@ import { generate } from "../generate.ts";
 import { filesBelow } from "../../node/fileDigests.ts";
 import { tell } from "../../node/outputFiles.ts";
 import { readText } from "../../node/inputFiles.ts";
-import { MadeSteps, STEPS_FILE } from "./madeSteps.ts";
+import { STEPS_FILE, StepLedger } from "./stepLedger.ts";
 import { command } from "../command.ts";
 import { withLock } from "../../node/lock.ts";
 import { describeDuration } from "../../node/progressBar.ts";
@@ -52,23 +52,23 @@ export interface Done {
 
 /** Runs those that are not complete. Throws what a command throws, under the step's name. */
 export async function runSteps(steps: readonly Step[], folder: string, commands: Commands): Promise<Done[]> {
-  const made = await MadeSteps.open(folder, steps);
+  const ledger = await StepLedger.open(folder, steps);
   const done: Done[] = [];
   for (const [i, step] of steps.entries()) {
     const count = `(${i + 1} of ${steps.length})`;
-    const state = await made.stateOf(step);
+    const state = await ledger.stateOf(step);
     if (state.is === "complete") {
       done.push({ step, seconds: state.seconds, isNew: false });
       tell(`${step.name}: is there already ${count}`);
       continue;
     }
-    const kept = await made.begin(step, state);
+    const kept = await ledger.begin(step, state);
     const aside = kept.length > 0 ? `; what was changed by hand is in ${kept.join(", ")}` : "";
     if (state.is === "outdated") tell(`${step.name}: made anew, for ${state.why}${aside}`);
     if (state.is === "interrupted") tell(`${step.name}: was stopped, ${step.goesOn ? "goes on" : "begins again"}`);
 
     for (const args of step.runs) await underItsName(step.name, commands[step.name](args));
-    const seconds = await made.complete(step, Date.now());
+    const seconds = await ledger.complete(step, Date.now());
     done.push({ step, seconds, isNew: true });
     tell(`${step.name}: done in ${describeDuration(1000 * seconds)} ${count}`);
   }

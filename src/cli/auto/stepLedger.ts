@@ -1,5 +1,5 @@
 /**
- * What a chain of commands has made in a folder, and of what: steps.json. It tells a step that is complete from one that
+ * The ledger of a chain of commands, steps.json: what it has made in a folder, and of what. It tells a step that is complete from one that
  * was killed and from one whose flags or files have changed since, whenever the process ended.
  */
 import { readdir, rename, rm } from "node:fs/promises";
@@ -18,7 +18,7 @@ export type State =
   | { readonly is: "new" | "interrupted" }
   | { readonly is: "outdated"; readonly why: string };
 
-export class MadeSteps {
+export class StepLedger {
   readonly #folder: string;
   readonly #entries: Map<string, Entry>;
   readonly #digests: FileDigests;
@@ -33,7 +33,7 @@ export class MadeSteps {
    * `steps` are all that will be asked for. Throws `invalid-input` where the folder cannot be written, or holds files of
    * theirs that no chain has made.
    */
-  static async open(folder: string, steps: readonly Step[]): Promise<MadeSteps> {
+  static async open(folder: string, steps: readonly Step[]): Promise<StepLedger> {
     const file = path.join(folder, STEPS_FILE);
     await assertWritable(file);
     const { entries, known } = await readSteps(file);
@@ -44,7 +44,7 @@ export class MadeSteps {
             `${path.join(folder, output)}: is there already, and not of a chain that was begun in this folder. Choose ` +
               "another --out, or move it away.",
           );
-    return new MadeSteps(folder, new Map(entries), new FileDigests(known));
+    return new StepLedger(folder, new Map(entries), new FileDigests(known));
   }
 
   /** Whether the step has to run, and why. */
