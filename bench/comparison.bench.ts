@@ -170,7 +170,7 @@ pictures, and those of FP16's pictures of the same prompts; smaller is better. I
 with their scales (of simulations the codes alone).
 
 ${tables.join("\n")}
-## Ours less the plainer ways, with as many bits
+## Ours less the baselines, with as many bits
 
 Picture by picture, so that hard prompts cancel out.
 

@@ -159,7 +159,7 @@ test("made by the command, with pictures: whole, legible, and nothing asked of a
   expect(await page.title()).toContain("a small model");
   expect(await page.locator("h2").allTextContents()).toEqual([
     "Bits by layer",
-    "The sweep, its front, and plainer ways",
+    "The sweep, its front, and the baselines",
     "The chosen configuration",
     "Sensitivity",
     "Pictures: FP16, and quantized",

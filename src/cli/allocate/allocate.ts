@@ -18,7 +18,7 @@ import type { Values } from "../flags.ts";
 import { assertWritable, writeWhole, tell } from "../../node/outputFiles.ts";
 import { printable, show } from "../../base/printable.ts";
 import { invalidInput } from "../../base/errors.ts";
-import { baselinesOf, letPicturesDecide } from "./pictureChoice.ts";
+import { baselinesOf, chooseAllocation } from "./pictureChoice.ts";
 import { readPictures } from "./samplePictures.ts";
 
 export const allocate = command({
@@ -64,7 +64,7 @@ async function writeAllocation(flags: Values<typeof ALLOCATE_FLAGS>): Promise<vo
   };
   const choice =
     trials &&
-    (await letPicturesDecide(asked, {
+    (await chooseAllocation(asked, {
       ...trials,
       ...{ model: flags.model, firstSeed: seed },
       configOf: (bits) => ({

@@ -66,7 +66,7 @@ const METRIC_NAMES: Readonly<Record<Metric, string>> = { ssim: "SSIM", sqnr: "SQ
 /** With the digits that differ. */
 const describeSum = (sum: number): string => (Math.abs(sum) < 0.1 ? sum.toExponential(6) : sum.toFixed(6));
 
-/** The chosen allocation's pictures, and those of the plainer ways with as many bits. */
+/** The chosen allocation's pictures, and those of the baselines with as many bits. */
 export function describeChoice({ trials, baselines }: Choice): string {
   const [chosen] = trials;
   const row = (name: string, { averageBits, scores }: Trial): string[] => {

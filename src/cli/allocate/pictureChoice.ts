@@ -1,4 +1,4 @@
-/** The last step of an allocation, where pictures are asked: the sweep's best are drawn, and the plainer ways with them. */
+/** The last step of an allocation, where pictures are asked: the sweep's best are drawn, and the baselines with them. */
 import { allocationAt, type Allocation } from "../../mixdq/allocation/allocate.ts";
 import { baselines, type Baseline } from "../../mixdq/allocation/baselines.ts";
 import {
@@ -24,7 +24,7 @@ export interface Asked {
   readonly budget: number;
   /** Of the random baselines. */
   readonly seed: number;
-  /** Draws the plainer ways too: for a report. */
+  /** Draws the baselines too: for a report. */
   readonly drawsBaselines: boolean;
 }
 
@@ -37,7 +37,7 @@ export interface Decision {
   readonly provenance: Readonly<Record<string, unknown>>;
 }
 
-export async function letPicturesDecide(asked: Asked, options: TrialOptions): Promise<Decision> {
+export async function chooseAllocation(asked: Asked, options: TrialOptions): Promise<Decision> {
   const { programs } = asked.balanced.weights;
   const contenders = await contendersOf(programs, asked.points);
   const trials = await openTrials(options);
@@ -54,18 +54,18 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
   const [chosen] = ranked;
   const allocation = await allocationAt(asked.balanced, chosen!.point);
   const others = await baselinesOf(asked, allocation);
-  const plainer: Trial[] = [];
+  const drawnBaselines: Trial[] = [];
   if (asked.drawsBaselines) total += others.length * trials.count;
   for (const { name, bits, averageBits, objectives } of asked.drawsBaselines ? others : []) {
     const shares = objectives.map((sum, i) => programs[i].shareOf(sum));
     const contender = { name, bits, averageBits, shares, point: undefined };
-    plainer.push({ ...contender, scores: await score(contender, trials.count) });
+    drawnBaselines.push({ ...contender, scores: await score(contender, trials.count) });
   }
   bar.end();
   return {
     allocation,
     baselines: others,
-    choice: { trials: ranked, baselines: plainer },
+    choice: { trials: ranked, baselines: drawnBaselines },
     samples: trials.samples(chosen!),
     provenance: {
       by: "ssim",
@@ -75,14 +75,14 @@ export async function letPicturesDecide(asked: Asked, options: TrialOptions): Pr
         ...{ budget, ratio, averageBits, prompts },
         ...{ ssim: ssim.value, psnr: psnr.value },
       })),
-      ...(plainer.length > 0 && {
-        baselines: plainer.map(({ name, averageBits, scores }) => ({ name, averageBits, ...scores })),
+      ...(drawnBaselines.length > 0 && {
+        baselines: drawnBaselines.map(({ name, averageBits, scores }) => ({ name, averageBits, ...scores })),
       }),
     },
   };
 }
 
-/** The plainer ways with as many bits. */
+/** The baselines with as many bits. */
 export function baselinesOf(
   { sensitivity, budget, seed }: Pick<Asked, "sensitivity" | "budget" | "seed">,
   { weights: { programs, chosen } }: Allocation,

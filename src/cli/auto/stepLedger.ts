@@ -1,6 +1,6 @@
 /**
- * The ledger of a chain of commands, steps.json: what it has made in a folder, and of what. It tells a step that is complete from one that
- * was killed and from one whose flags or files have changed since, whenever the process ended.
+ * The ledger of a chain of commands, steps.json: what it has made in a folder, and of what. It tells a step that is
+ * complete from one that was killed and from one whose flags or files have changed since, whenever the process ended.
  */
 import { readdir, rename, rm } from "node:fs/promises";
 import path from "node:path";

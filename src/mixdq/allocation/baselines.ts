@@ -1,6 +1,6 @@
 /**
  * What the paper compares its allocation with, at the same budget and with the same layers in float (MixDQ, arXiv
- * 2405.17873, section 4.3): each a plainer way to choose widths.
+ * 2405.17873, section 4.3): each a simpler way to choose widths.
  */
 import { bitsWithin, type Candidate, type GroupProgram } from "./groups.ts";
 import { makeProgram } from "./program.ts";

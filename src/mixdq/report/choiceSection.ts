@@ -22,7 +22,7 @@ function keys(choice: Choice): string {
   const drawn = new Map(candidates.map((trial) => [trial.scores.prompts, opacityOf(trial, chosen)]));
   return `<p class="keys">${[
     key("ours", "chosen"),
-    ...(choice.baselines.length > 0 ? [key("others", "plainer ways")] : []),
+    ...(choice.baselines.length > 0 ? [key("others", "baselines")] : []),
     ...[...drawn].map(([prompts, opacity]) => key("trial", `candidates, ${prompts} pictures`, opacity)),
   ].join("")}</p>`;
 }

@@ -35,7 +35,7 @@ export function scatter(data: readonly Mark[], rest: object): object {
   return { type: "scatter", data, ...rest };
 }
 
-/** The plainer ways, each with its name. */
+/** The baselines, each with its name. */
 export function others(data: readonly Mark[], labelLayout: object): object {
   return scatter(data, { symbolSize: 7, itemStyle: { color: colorOf(2) }, label: LABEL, labelLayout, z: 3 });
 }

@@ -77,17 +77,17 @@ test("names are text, pictures are in the page", async () => {
   expect(page).toContain('src="data:image/png;base64,/w=="');
 });
 
-test("the choice by pictures: the chosen one, the plainer ways, the others as they were left", async () => {
+test("the choice by pictures: the chosen one, the baselines, the others as they were left", async () => {
   const sensitivity = sampleSensitivity(3, 4);
   let given: Choice | undefined;
   const choice = (made: Choice): Choice => (given = made);
   const page = await reportOf(sensitivity, { choice });
-  const { trials, baselines: plainer } = given!;
+  const { trials, baselines } = given!;
   expect(trials.length).toBeGreaterThan(4);
   const rows = trialRows(page);
   const [first, ...rest] = trials;
   expect(rows.map(([name]) => name)).toEqual(
-    [{ name: `chosen: ${first!.name}` }, ...plainer, ...rest].map(({ name }) => name),
+    [{ name: `chosen: ${first!.name}` }, ...baselines, ...rest].map(({ name }) => name),
   );
   const { ssim, psnr } = first!.scores;
   expect(rows[0]).toEqual([
@@ -104,7 +104,7 @@ test("the choice by pictures: the chosen one, the plainer ways, the others as th
     `a quarter of the prompts (16) for all ${quarter}, half (32) for the better ${half}, all (64)`,
   );
   // Every trial has its mark, which says its name, and its whiskers; fewer pictures are paler.
-  for (const { name, scores } of [...trials, ...plainer])
+  for (const { name, scores } of [...trials, ...baselines])
     expect(page).toContain(`<title>${name}\nSSIM ${scores.ssim.value.toFixed(4)} (`);
   const chart = /<svg[^>]*aria-label="SSIM of the pictures.*?<\/svg>/s.exec(page)![0];
   const whiskers = [...chart.matchAll(/d="(?:M[^M"]+){3}" fill="none" stroke="(.*?)"(?: stroke-opacity="(.*?)")?>/g)];
@@ -112,7 +112,7 @@ test("the choice by pictures: the chosen one, the plainer ways, the others as th
   expect(whiskers.map(([, color, opacity = "1"]) => [color, opacity])).toEqual([
     ["var(--b8)", "1"],
     ...rest.map(({ scores }) => ["var(--ink)", pale[scores.prompts]]),
-    ...plainer.map(() => ["var(--b2)", "1"]),
+    ...baselines.map(() => ["var(--b2)", "1"]),
   ]);
   // Tiles and the table of the chosen configuration.
   expect(page).toContain(`<b>${ssim.value.toFixed(4)}</b><span>SSIM against FP16, 64 pictures (`);
@@ -134,10 +134,10 @@ test("without a judge there are no columns for it; names of trials are text", as
 });
 
 test("some judged and some not, one trial alone, pictures that are equal, one group", async () => {
-  const judgedFirst = ({ trials, baselines: plainer }: Choice): Choice => {
-    const { alignment, frechet, ...scores } = plainer[0].scores;
+  const judgedFirst = ({ trials, baselines }: Choice): Choice => {
+    const { alignment, frechet, ...scores } = baselines[0].scores;
     expect(alignment && frechet).toBeDefined();
-    return { trials: trials.slice(0, 1), baselines: [{ ...plainer[0], scores }] };
+    return { trials: trials.slice(0, 1), baselines: [{ ...baselines[0], scores }] };
   };
   const page = await reportOf(sampleSensitivity(2, 4), { choice: judgedFirst });
   expect(trialRows(page)[1].slice(-2)).toEqual(["–", "–"]);
@@ -152,6 +152,6 @@ test("some judged and some not, one trial alone, pictures that are equal, one gr
     const alone = await reportOf(onlyGroup(sampleSensitivity(2, 4), group), { choice: equal });
     expect(alone).not.toMatch(/NaN|undefined|Infinity/);
     expect(alone).toContain(`${group === "content" ? "SSIM" : "SQNR"} range kept (%)`);
-    expect(alone).not.toContain("plainer ways</span>");
+    expect(alone).not.toContain("baselines</span>");
   }
 });

@@ -1,4 +1,4 @@
-/** The sweep of budgets and ratios, its Pareto front, and the plainer ways to choose. */
+/** The sweep of budgets and ratios, its Pareto front, and the baselines. */
 import { axis, colorOf, MUTED, type Chart, type DrawChart } from "./charts.ts";
 import { table } from "./html.ts";
 import { formatSum, RANGE_NAMES, SUM_NAMES, type ReportInput } from "./input.ts";
@@ -19,7 +19,7 @@ export function sweepSection(input: ReportInput, draw: DrawChart): string {
     ? " Sums of two metrics cannot be added, so an allocation counts by the group that keeps less."
     : "";
   const next = isPair && input.choice ? " Which of the front’s splits was taken, pictures decided: see below." : "";
-  return `<section><h2>The sweep, its front, and plainer ways</h2>
+  return `<section><h2>The sweep, its front, and the baselines</h2>
 <div class="pair">${charts.map((chart) => `<figure>${draw(chart)}</figure>`).join("")}</div>
 <p class="caption">${points.length} ${budgets}. A group’s sum of its metric lies between what its layers have at their
 smallest and at their best widths: 0 and 100 % kept.${rule} The front is of those that no other beats with as few bits.${next}</p>
