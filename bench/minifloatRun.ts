@@ -112,7 +112,7 @@ async function loadRounded(runtime: Runtime, options: LoadOptions, simulation: S
   const readings = new Map<string, readonly Reading[]>();
   return {
     weightBytes: network.weightBytes,
-    keptBytes: 0,
+    cachedBytes: 0,
     prepare: (graph) => network.prepare(graph),
     async run(graph, inputs, runOptions) {
       const { executor } = openNetwork(network, graph);

@@ -148,10 +148,10 @@ test.each([true, false])(
       await (worker ? tab.worker().evaluate(tell, label) : tab.page.evaluate(tell, label));
     };
     const larger = { ...REQUEST, width: 128, height: 128 };
-    for (const label of ["arena", "kept", "uniforms", "read"]) {
+    for (const label of ["arena", "cache", "uniforms", "read"]) {
       await fail(label);
       const { code, message } = await tab.generate(larger);
-      if (label === "kept" && code === "ok") continue; // this model keeps nothing
+      if (label === "cache" && code === "ok") continue; // this model caches nothing
       expect([code, message]).toEqual(["out-of-memory", expect.stringContaining("use a smaller size or precision")]);
       await fail(undefined);
       await tab.expectPicture(digest);

@@ -41,8 +41,8 @@ export class Executor {
   #encoded: Encoded[] = [];
   #boundTo: readonly GPUBuffer[] = [];
   #uniforms: GPUBuffer | undefined;
-  /** The text from which what outlives a run was computed. */
-  #keptFor: Float32Array | Uint32Array | undefined;
+  /** The text of which keys and values are cached. */
+  #cachedText: Float32Array | Uint32Array | undefined;
 
   constructor(context: GpuContext, plan: Plan, weights: WeightStore) {
     this.#context = context;
@@ -91,13 +91,15 @@ export class Executor {
       const { aborted } = cancellation;
       this.writeInputs(inputs);
       const text = inputs[TEXT_INPUT];
-      const isKnown = text !== undefined && this.#keptFor === text && !onTensor && !onProfile;
-      const work = isKnown ? this.#encoded.filter(({ dispatch }) => !this.plan.ofText.has(dispatch)) : this.#encoded;
-      this.#keptFor = undefined; // until the run has come to its end
+      const isKnown = text !== undefined && this.#cachedText === text && !onTensor && !onProfile;
+      const work = isKnown
+        ? this.#encoded.filter(({ dispatch }) => !this.plan.textDispatches.has(dispatch))
+        : this.#encoded;
+      this.#cachedText = undefined; // until the run has come to its end
       if (onTensor) await this.#stepThrough(onTensor, wantsTensor, signal);
       else if (onProfile) onProfile(await new Profiler(this.#context).run(work, aborted));
       else await submitPaced(this.#context, work, this.plan.name, cancellation);
-      this.#keptFor = text;
+      this.#cachedText = text;
       const outputs: Record<string, Float32Array> = {};
       for (const [name, tensor] of Object.entries(this.plan.outputs))
         outputs[name] = await Promise.race([this.#memory.read(tensor), aborted]);
@@ -111,7 +113,7 @@ export class Executor {
    */
   async runPart(from: number, to: number, skip?: ReadonlySet<Dispatch>, signal?: AbortSignal): Promise<void> {
     await this.#work(signal, (cancellation) => {
-      this.#keptFor = undefined;
+      this.#cachedText = undefined;
       const part = this.#encoded.slice(from, to).filter(({ dispatch }) => !skip?.has(dispatch));
       return submitPaced(this.#context, part, this.plan.name, cancellation);
     });
@@ -136,7 +138,7 @@ export class Executor {
 
   /** All memory that a run takes: what is too large must not stay in the way of something smaller. */
   #giveBack(): void {
-    this.forget();
+    this.dropCache();
     this.#context.release();
   }
 
@@ -149,7 +151,7 @@ export class Executor {
   /** Puts everything back as it was when the snapshot was taken. */
   async restore(snapshot: Snapshot): Promise<void> {
     await this.#ready();
-    this.#keptFor = undefined;
+    this.#cachedText = undefined;
     this.#memory.restore(snapshot);
   }
 
@@ -249,21 +251,21 @@ export class Executor {
   }
 
   /** Bytes of the memory that is this executor's own. */
-  get keptBytes(): number {
-    return this.#memory.keptBytes;
+  get cachedBytes(): number {
+    return this.#memory.cachedBytes;
   }
 
-  /** Gives back what was kept for the next run. */
-  forget(): void {
-    if (this.keptBytes === 0) return;
-    this.#memory.forget();
-    this.#keptFor = undefined;
+  /** Gives back the cached keys and values of the text. */
+  dropCache(): void {
+    if (this.cachedBytes === 0) return;
+    this.#memory.dropCache();
+    this.#cachedText = undefined;
     this.#boundTo = []; // the bind groups name the buffer
   }
 
   /** Frees the memory that is this executor's own. */
   destroy(): void {
-    this.forget();
+    this.dropCache();
     this.#uniforms?.destroy();
   }
 }

@@ -3,7 +3,7 @@
  * what outlives a run. What is there now can be read, overwritten, and put aside as a whole.
  */
 import type { Tensor } from "../graph/ops.ts";
-import { KEPT } from "../plan/memory.ts";
+import { CACHED } from "../plan/memory.ts";
 import { tensorBytes, type Plan } from "../plan/plan.ts";
 import type { GpuContext } from "./context.ts";
 import { allocate } from "./guard.ts";
@@ -13,7 +13,7 @@ import { decodeValues, encodeValues } from "./values.ts";
 export class TensorMemory {
   readonly #context: GpuContext;
   readonly #plan: Plan;
-  #kept: GPUBuffer | undefined;
+  #cache: GPUBuffer | undefined;
 
   constructor(context: GpuContext, plan: Plan) {
     this.#context = context;
@@ -24,8 +24,8 @@ export class TensorMemory {
   async reserve(): Promise<void> {
     const { name, memory } = this.#plan;
     await this.#context.reserve(memory.arenaBytes);
-    if (memory.keptBytes > 0)
-      this.#kept ??= await this.#allocate(`${name}, kept`, memory.keptBytes, GPUBufferUsage.STORAGE);
+    if (memory.cachedBytes > 0)
+      this.#cache ??= await this.#allocate(`${name}, cache`, memory.cachedBytes, GPUBufferUsage.STORAGE);
   }
 
   async #allocate(label: string, size: number, usage = 0): Promise<GPUBuffer> {
@@ -36,14 +36,14 @@ export class TensorMemory {
   }
 
   /** Bytes of the buffer that is the plan's own. */
-  get keptBytes(): number {
-    return this.#kept?.size ?? 0;
+  get cachedBytes(): number {
+    return this.#cache?.size ?? 0;
   }
 
   /** Gives that buffer back; `reserve` makes another one, to be bound anew. */
-  forget(): void {
-    this.#kept?.destroy();
-    this.#kept = undefined;
+  dropCache(): void {
+    this.#cache?.destroy();
+    this.#cache = undefined;
   }
 
   place(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
@@ -52,7 +52,7 @@ export class TensorMemory {
   }
 
   #bufferOf(arena: number): GPUBuffer {
-    return arena === KEPT ? this.#kept! : this.#context.arenas[arena];
+    return arena === CACHED ? this.#cache! : this.#context.arenas[arena];
   }
 
   /** Overwrites a tensor; values as `read` gives them. */
@@ -88,10 +88,10 @@ export class TensorMemory {
    */
   async save(at: number): Promise<Snapshot> {
     const { name, memory } = this.#plan;
-    const pieces: Piece[] = this.#kept ? [{ arena: KEPT, offset: 0, bytes: this.#kept.size }] : [];
+    const pieces: Piece[] = this.#cache ? [{ arena: CACHED, offset: 0, bytes: this.#cache.size }] : [];
     for (const id of aliveAt(this.#plan, at)) {
       const placement = memory.placements.get(id)!;
-      if (placement.arena !== KEPT) pieces.push(placement);
+      if (placement.arena !== CACHED) pieces.push(placement);
     }
     const size = pieces.reduce((sum, { bytes }) => sum + bytes, 0);
     const buffer = await this.#allocate(`${name}, snapshot before dispatch ${at}`, size);

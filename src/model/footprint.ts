@@ -81,7 +81,7 @@ export function footprintOf(model: GraphSource, options: FootprintOptions): Foot
     planned.map((each) => [each.part.component, componentFootprint(each, precision)]),
   );
   const stages = stageBytes(planned);
-  const { dispatches, ofText } = planned.find(({ part }) => part.component === "unet")!.plan;
+  const { dispatches, textDispatches } = planned.find(({ part }) => part.component === "unet")!.plan;
   return {
     width,
     height,
@@ -91,7 +91,7 @@ export function footprintOf(model: GraphSource, options: FootprintOptions): Foot
     largestBindingBytes: Math.max(...planned.map(({ plan }) => largestBinding(plan))),
     pipelines: new Set(planned.flatMap(({ plan }) => variantsOf(plan))).size,
     dispatches: dispatches.length,
-    warmDispatches: dispatches.length - ofText.size,
+    warmDispatches: dispatches.length - textDispatches.size,
     components,
   };
 }
@@ -101,10 +101,10 @@ const weightTypeOf = ({ storage }: ComponentGraphs, precision: Precision): "f32"
   storage === "f16" || precision !== "fp32" ? "f16" : "f32";
 
 function componentFootprint({ graph, plan }: PlannedPart, precision: Precision): ComponentFootprint {
-  const { arenaBytes, keptBytes } = plan.memory;
+  const { arenaBytes, cachedBytes } = plan.memory;
   return {
     weightBytes: weightBytes(plan),
-    activationBytes: sum(arenaBytes, (bytes) => bytes) + keptBytes,
+    activationBytes: sum(arenaBytes, (bytes) => bytes) + cachedBytes,
     downloadBytes: downloadBytes(graph, plan, precision),
     dispatches: plan.dispatches.length,
     pipelines: new Set(variantsOf(plan)).size,
@@ -136,7 +136,7 @@ function downloadBytes(graph: Graph, { weights }: Plan, precision: Precision): n
 
 /**
  * What is held when each stage is at its fullest. All weights are there from the start; the arenas are shared by all
- * components and only grow; what the UNet keeps of the text stays; each plan that has run has its uniforms; and an
+ * components and only grow; what the UNet caches of the text stays; each plan that has run has its uniforms; and an
  * output is read back through a buffer of its own.
  */
 function stageBytes(planned: readonly PlannedPart[]): Footprint["stages"] {
@@ -145,7 +145,7 @@ function stageBytes(planned: readonly PlannedPart[]): Footprint["stages"] {
   let others = 0;
   const run = ({ plan }: PlannedPart): number => {
     plan.memory.arenaBytes.forEach((bytes, i) => (arenas[i] = Math.max(arenas[i] ?? 0, bytes)));
-    others += plan.memory.keptBytes + ALIGNMENT * plan.dispatches.length;
+    others += plan.memory.cachedBytes + ALIGNMENT * plan.dispatches.length;
     const readback = Math.max(...Object.values(plan.outputs).map(tensorBytes));
     return weights + sum(arenas, (bytes) => bytes) + others + readback;
   };

@@ -77,7 +77,7 @@ class FakeRuntime implements Runtime {
     onBytes?.(100, `${component}/model.safetensors`);
     return {
       weightBytes: 100,
-      keptBytes: 1,
+      cachedBytes: 1,
       prepare: async ({ key }) => void this.calls.push(`prepare ${component} ${key}`),
       run: async (graph: KeyedGraph, inputs) => {
         this.calls.push(`run ${component} ${graph.key}`);

@@ -61,7 +61,7 @@ export class LoadedModel {
 
   /** Activation memory that is held now: what all networks share, and what each keeps for its next run. */
   get activationBytes(): number {
-    return this.runtime.activationBytes + this.#networks.reduce((sum, { keptBytes }) => sum + keptBytes, 0);
+    return this.runtime.activationBytes + this.#networks.reduce((sum, { cachedBytes }) => sum + cachedBytes, 0);
   }
 
   /** The latents of a picture. */

@@ -52,9 +52,9 @@ export function assertWithinLimits(
         `${key}: the weight needs a binding of ${bytes} bytes, the device allows ${most} (${limit}). ` +
           "Use precision fp16.",
       );
-  if (memory.keptBytes > maxBufferBytes)
+  if (memory.cachedBytes > maxBufferBytes)
     refuse(
-      `${name}: the keys and values of the text need a buffer of ${memory.keptBytes} bytes, the device allows ${maxBufferBytes} ` +
+      `${name}: the keys and values of the text need a buffer of ${memory.cachedBytes} bytes, the device allows ${maxBufferBytes} ` +
         "(maxBufferSize). Use precision fp16, or guidance 0.",
     );
 }

@@ -6,7 +6,7 @@ import type { DeviceCaps } from "../kernels/kernel.ts";
 import { readUNetConfig, buildUNet } from "../diffusion/unet.ts";
 import { Config } from "../base/config.ts";
 import unetConfig from "../../models/postcard/unet/config.json" with { type: "json" };
-import { KEPT } from "./memory.ts";
+import { CACHED } from "./memory.ts";
 import { describePlan, makePlan, tensorBytes, type Plan } from "./plan.ts";
 
 const CAPS: DeviceCaps = {
@@ -68,20 +68,20 @@ test("sharing memory needs far less of it, and lies within arenas that hold ever
   const total = ({ memory }: Plan): number => memory.arenaBytes.reduce((sum, bytes) => sum + bytes, 0);
   const shared = plan(unet());
   expect(total(shared)).toBeLessThan(total(plan(unet(), false)) / 5);
-  const { placements, arenaBytes, keptBytes } = shared.memory;
+  const { placements, arenaBytes, cachedBytes } = shared.memory;
   for (const { arena, offset, bytes } of placements.values()) {
     expect(offset % 256).toBe(0);
-    expect(offset + bytes).toBeLessThanOrEqual(arena === KEPT ? keptBytes : arenaBytes[arena]);
+    expect(offset + bytes).toBeLessThanOrEqual(arena === CACHED ? cachedBytes : arenaBytes[arena]);
   }
 });
 
 test("keys and values of the text outlive a run, and nothing else does", () => {
-  const { dispatches, ofText, memory } = plan(unet());
+  const { dispatches, textDispatches, memory } = plan(unet());
   const kept = dispatches.filter(({ bindings, writes }) =>
-    writes.some((name) => memory.placements.get((bindings[name] as Tensor).id)!.arena === KEPT),
+    writes.some((name) => memory.placements.get((bindings[name] as Tensor).id)!.arena === CACHED),
   );
   expect(kept.length).toBeGreaterThan(10);
-  expect(new Set(kept)).toEqual(ofText);
+  expect(new Set(kept)).toEqual(textDispatches);
   expect(kept.every(({ path }) => path.endsWith(".attn2.to_kv"))).toBe(true);
 });
 

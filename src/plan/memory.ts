@@ -18,11 +18,11 @@ export interface Memory {
   readonly placements: ReadonlyMap<number, Placement>;
   /** Size of each arena. */
   readonly arenaBytes: readonly number[];
-  /** Size of the memory for tensors that outlive a run; their placements have the arena KEPT. */
-  readonly keptBytes: number;
+  /** Size of the memory for tensors that outlive a run; their placements have the arena CACHED. */
+  readonly cachedBytes: number;
 }
 
-export const KEPT = -1;
+export const CACHED = -1;
 
 /** Offsets of bindings must be multiples of this everywhere (minStorageBufferOffsetAlignment's default). */
 export const ALIGNMENT = 256;
@@ -36,7 +36,7 @@ interface Life {
 }
 
 /**
- * `share: false` gives every tensor a place of its own: if that changes a picture, it is aliasing. `kept` tensors lie
+ * `share: false` gives every tensor a place of its own: if that changes a picture, it is aliasing. `cached` tensors lie
  * outside the arenas, where nothing ever takes their place; no dispatch may read one and write another.
  * An arena is larger than `maxArenaBytes` only where a single tensor is.
  */
@@ -46,17 +46,17 @@ export function placeTensors(
   outputs: readonly Tensor[],
   bytesOf: (tensor: Tensor) => number,
   maxArenaBytes: number,
-  { share = true, kept = new Set() }: { share?: boolean; kept?: ReadonlySet<number> } = {},
+  { share = true, cached = new Set() }: { share?: boolean; cached?: ReadonlySet<number> } = {},
 ): Memory {
   const lives = livesOf(dispatches, inputs, outputs, bytesOf, share);
   const arenas: { bytes: number; lives: Life[] }[] = [];
   const placements = new Map<number, Placement>();
-  let keptBytes = 0;
+  let cachedBytes = 0;
   for (const life of lives) {
     const { tensor, bytes } = life;
-    if (kept.has(tensor.id)) {
-      placements.set(tensor.id, { arena: KEPT, offset: keptBytes, bytes });
-      keptBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    if (cached.has(tensor.id)) {
+      placements.set(tensor.id, { arena: CACHED, offset: cachedBytes, bytes });
+      cachedBytes += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
       continue;
     }
     let best: { arena: number; offset: number; growth: number } | undefined;
@@ -76,7 +76,7 @@ export function placeTensors(
     arena.bytes = Math.max(arena.bytes, offset + bytes);
     placements.set(tensor.id, { arena: index, offset, bytes });
   }
-  return { placements, arenaBytes: arenas.map(({ bytes }) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT), keptBytes };
+  return { placements, arenaBytes: arenas.map(({ bytes }) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT), cachedBytes };
 }
 
 function livesOf(

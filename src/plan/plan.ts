@@ -3,7 +3,7 @@ import type { DType, Graph, Shape, Tensor } from "../graph/ops.ts";
 import { dispatchesOf } from "../kernels/index.ts";
 import { quads, type DeviceCaps, type Dispatch, type PackedWeight } from "../kernels/kernel.ts";
 import { assertWithinLimits, type MemoryLimits } from "./limits.ts";
-import { KEPT, placeTensors, type Memory } from "./memory.ts";
+import { CACHED, placeTensors, type Memory } from "./memory.ts";
 
 export interface Plan {
   readonly name: string;
@@ -18,7 +18,7 @@ export interface Plan {
    * Dispatches that depend on the text alone (keys and values of cross-attention): while the text stays the same, their
    * results are still there from the run before.
    */
-  readonly ofText: ReadonlySet<Dispatch>;
+  readonly textDispatches: ReadonlySet<Dispatch>;
 }
 
 /** The input on which those dispatches depend. */
@@ -49,24 +49,24 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
   const weights = new Map<string, PackedWeight>();
   for (const { bindings } of dispatches)
     for (const bound of Object.values(bindings)) if ("key" in bound) weights.set(bound.key, bound);
-  const { ofText, kept } = textDispatches(dispatches, graph);
+  const { textDispatches, cached } = findTextDispatches(dispatches, graph);
   const [inputs, outputs] = [Object.values(graph.inputs), Object.values(graph.outputs)];
-  const memory = placeTensors(dispatches, inputs, outputs, tensorBytes, limits.maxBufferBytes, { share, kept });
+  const memory = placeTensors(dispatches, inputs, outputs, tensorBytes, limits.maxBufferBytes, { share, cached });
   const bound = dispatches.flatMap(({ bindings }) => Object.values(bindings).filter((one) => "id" in one));
   const planned = { name: graph.name, dispatches, weights: [...weights.values()], memory };
   assertWithinLimits({ ...planned, tensors: new Set([...bound, ...inputs, ...outputs]) }, caps, limits);
-  return { ...planned, ofText, inputs: graph.inputs, outputs: graph.outputs, sizes: caps.sizes };
+  return { ...planned, textDispatches, inputs: graph.inputs, outputs: graph.outputs, sizes: caps.sizes };
 }
 
 /** What depends on the text alone, and the results of it that the rest reads. */
-function textDispatches(
+function findTextDispatches(
   dispatches: readonly Dispatch[],
   { inputs, outputs }: Graph,
-): { ofText: Set<Dispatch>; kept: Set<number> } {
-  const ofText = new Set<Dispatch>();
-  const kept = new Set<number>();
+): { textDispatches: Set<Dispatch>; cached: Set<number> } {
+  const textDispatches = new Set<Dispatch>();
+  const cached = new Set<number>();
   const text = inputs[TEXT_INPUT];
-  if (!text) return { ofText, kept };
+  if (!text) return { textDispatches, cached };
   const known = new Set([text.id]);
   for (const dispatch of dispatches) {
     const { bindings, writes } = dispatch;
@@ -74,12 +74,12 @@ function textDispatches(
       "id" in bound && !writes.includes(name) ? [bound.id] : [],
     );
     if (read.every((id) => known.has(id))) {
-      ofText.add(dispatch);
+      textDispatches.add(dispatch);
       for (const name of writes) known.add((bindings[name] as Tensor).id);
-    } else for (const id of read) if (id !== text.id && known.has(id)) kept.add(id);
+    } else for (const id of read) if (id !== text.id && known.has(id)) cached.add(id);
   }
-  for (const { id } of Object.values(outputs)) if (known.has(id)) kept.add(id);
-  return { ofText, kept };
+  for (const { id } of Object.values(outputs)) if (known.has(id)) cached.add(id);
+  return { textDispatches, cached };
 }
 
 /** The pipeline a dispatch needs: equal keys, equal pipelines. It is the pipeline's label too. */
@@ -94,11 +94,11 @@ export function variantKey({ shader, defines, constants }: Dispatch, sizes: Devi
 
 /** One line a dispatch: position, shader, work, workgroups, where the result lies, path. */
 export function describePlan(plan: Plan): string {
-  const { placements, arenaBytes, keptBytes } = plan.memory;
+  const { placements, arenaBytes, cachedBytes } = plan.memory;
   const lines = plan.dispatches.map((dispatch, i) => {
     const written = dispatch.bindings[dispatch.writes[0]] as Tensor;
     const { arena, offset } = placements.get(written.id)!;
-    const place = arena === KEPT ? `kept+${offset}` : `@${arena}+${offset}`;
+    const place = arena === CACHED ? `cache+${offset}` : `@${arena}+${offset}`;
     return [
       String(i).padStart(4),
       dispatch.shader.padEnd(18),
@@ -114,7 +114,7 @@ export function describePlan(plan: Plan): string {
   return [
     `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map((dispatch) => variantKey(dispatch, plan.sizes))).size} pipelines, ` +
       `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}` +
-      (keptBytes > 0 ? `, kept ${megabytes(keptBytes)}` : ""),
+      (cachedBytes > 0 ? `, cached ${megabytes(cachedBytes)}` : ""),
     ...lines,
   ].join("\n");
 }

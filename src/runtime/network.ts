@@ -23,7 +23,7 @@ export interface Network {
   /** Of the weights, in GPU memory (in main memory where onnxruntime-web runs). */
   readonly weightBytes: number;
   /** Activation memory that outlives a run: keys and values of the text. */
-  readonly keptBytes: number;
+  readonly cachedBytes: number;
   /**
    * Plans and compiles what `run` will need. Throws what cannot run on the device, before anything is compiled, and
    * `aborted`.

@@ -92,7 +92,7 @@ interface OrtOptions {
 /** onnxruntime-web keeps a component's weights in JavaScript memory, and one session per shape. */
 class OrtNetwork implements Network {
   readonly weightBytes: number;
-  readonly keptBytes = 0;
+  readonly cachedBytes = 0;
   readonly #component: string;
   readonly #weights: ReadonlyMap<string, OrtWeight>;
   readonly #options: OrtOptions;

@@ -61,8 +61,8 @@ export class WebGpuNetwork implements Network {
     return this.store.bytes;
   }
 
-  get keptBytes(): number {
-    return [...this.#executors.values()].reduce((sum, executor) => sum + executor.keptBytes, 0);
+  get cachedBytes(): number {
+    return [...this.#executors.values()].reduce((sum, executor) => sum + executor.cachedBytes, 0);
   }
 
   async prepare(graph: KeyedGraph, { signal, onPipeline }: PrepareOptions = {}): Promise<void> {
@@ -76,7 +76,7 @@ export class WebGpuNetwork implements Network {
 
   run(graph: KeyedGraph, inputs: Inputs, options?: RunOptions): Promise<Record<string, Float32Array>> {
     // What one shape keeps for its next picture is not worth its memory while another shape is being run.
-    for (const [key, executor] of this.#executors) if (key !== graph.key) executor.forget();
+    for (const [key, executor] of this.#executors) if (key !== graph.key) executor.dropCache();
     return this.executor(graph).run(inputs, options);
   }
 

@@ -9,13 +9,13 @@ export class CostModel {
   readonly #decoding: number;
 
   /** `decoded` is the share of the samples whose pictures are decoded. */
-  constructor({ dispatches, ofText }: Plan, decoder: Plan, decoded: number) {
+  constructor({ dispatches, textDispatches }: Plan, decoder: Plan, decoded: number) {
     const sum = (plan: Pick<Plan, "dispatches">): number => plan.dispatches.reduce((all, { work }) => all + work, 0);
     this.#network = sum({ dispatches });
     this.#decoding = decoded * sum(decoder);
     const after = new Array<number>(dispatches.length + 1).fill(0);
     for (let i = dispatches.length - 1; i >= 0; i--)
-      after[i] = after[i + 1] + (ofText.has(dispatches[i]) ? 0 : dispatches[i].work);
+      after[i] = after[i + 1] + (textDispatches.has(dispatches[i]) ? 0 : dispatches[i].work);
     this.#after = after;
   }
 

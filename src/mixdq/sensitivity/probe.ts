@@ -100,7 +100,7 @@ export class Probe {
       const { snapshot } = sample;
       await executor.restore(snapshot);
       if (site.from > snapshot.at) {
-        await executor.runPart(snapshot.at, site.from, executor.plan.ofText, signal);
+        await executor.runPart(snapshot.at, site.from, executor.plan.textDispatches, signal);
         sample.snapshot = await executor.save(site.from);
         snapshot.buffer.destroy();
       }
@@ -145,10 +145,12 @@ export class Probe {
     const { from, to, op } = site;
     const keepsFirst = this.#keepsFirst(site);
     await executor.restore(samples[i].snapshot);
-    const { dispatches, ofText } = executor.plan;
+    const { dispatches, textDispatches } = executor.plan;
     const isMerged = keepsFirst || (side === "activation" && !site.isAlone);
     if (side === "weight" && !isMerged) {
-      const others = site.isCrossKV ? new Set(dispatches.slice(to).filter((dispatch) => ofText.has(dispatch))) : ofText;
+      const others = site.isCrossKV
+        ? new Set(dispatches.slice(to).filter((dispatch) => textDispatches.has(dispatch)))
+        : textDispatches;
       await executor.runPart(from, dispatches.length, others, signal);
       return executor.read(this.#output);
     }
@@ -157,7 +159,7 @@ export class Probe {
     await executor.runPart(from, to, undefined, signal);
     for (const { tensor, values } of inputs) executor.write(tensor, values);
     if (isMerged) executor.write(op.y, merged(this.#before![i], await executor.read(op.y), site, keepsFirst));
-    await executor.runPart(to, dispatches.length, ofText, signal);
+    await executor.runPart(to, dispatches.length, textDispatches, signal);
     return executor.read(this.#output);
   }
 

@@ -63,7 +63,7 @@ test("layers that share an op share its channels out among them", () => {
 
 test("shards hold every layer once and cost the same", () => {
   const work = (from: number): number =>
-    plan.dispatches.reduce((sum, d, i) => sum + (i >= from && !plan.ofText.has(d) ? d.work : 0), 0);
+    plan.dispatches.reduce((sum, d, i) => sum + (i >= from && !plan.textDispatches.has(d) ? d.work : 0), 0);
   const shards = Array.from({ length: 8 }, (_, i) => shardOf(sites, { index: i + 1, count: 8 }));
   expect(
     shards
