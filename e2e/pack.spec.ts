@@ -28,7 +28,7 @@ import { readManifest, writeManifest, type PackManifest } from "../src/weights/p
 import { sha256 } from "../src/weights/sha256.ts";
 
 const GOLDEN = path.join(import.meta.dirname, "golden");
-/** The tuner may measure, and choose otherwise another time; the other form of kernels takes long to compile. */
+/** The tuner may measure, and choose otherwise another time; the other variant of kernels takes long to compile. */
 const ADAPTER = ["--kernels", "direct"];
 /** Without guidance: what it compares with is zeros in SDXL, which a cached BOS token refuses. */
 const REQUEST = {

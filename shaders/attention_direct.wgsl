@@ -1,5 +1,5 @@
 // softmax(q k^T / sqrt(d)) v, one invocation per query row and head, keys streamed once with a running maximum and sum
-// (Milakov & Gimelshein 2018, arXiv 1805.02867): the score matrix is never stored. No workgroup memory: the form for
+// (Milakov & Gimelshein 2018, arXiv 1805.02867): the score matrix is never stored. No workgroup memory: the variant for
 // software adapters, for any head width.
 //
 // q [B, TQ, QS], k [B, TK, KS], v [B, TK, VS] hold the heads' channels from quads QO, KO, VO on; y [B, TQ, HEADS D].

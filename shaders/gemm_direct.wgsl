@@ -1,6 +1,6 @@
 // Matrix product and implicit-GEMM convolution, straight from global memory (see shared/gemm_epilogue.wgsl for the formula).
 // One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates). No workgroup memory, no barriers:
-// the fast form on software adapters, and the simple one to read first.
+// the fast variant on software adapters, and the simple one to read first.
 
 #import gemm_operands
 #import gemm_epilogue

@@ -1,5 +1,5 @@
 // Integer matrix product and convolution straight from global memory (see shared/gemm_i8_dequantize.wgsl for the formula).
-// One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates): the form for software adapters.
+// One invocation makes 4 pixels x 4 channels (GEGLU: 4 values and their 4 gates): the variant for software adapters.
 
 #import gemm_i8
 #import gemm_i8_dequantize

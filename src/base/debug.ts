@@ -2,7 +2,7 @@
  * The one debug dial: `?debug=` in the page's URL, `--debug` on the command line. Each level prints all of the one
  * below, to stderr or the console.
  *
- *   1  adapter, features, kernel forms, stage times
+ *   1  adapter, features, each family's kernel variant, stage times
  *   2  every plan: one line a dispatch, with its place in memory; milliseconds by kernel
  *   3  every tensor after it was computed: least, greatest, mean, count of NaN and infinity (slow: step by step)
  */

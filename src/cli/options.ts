@@ -18,7 +18,7 @@ export const RUN_FLAGS = {
   config: text("mixdq.json", "which layers of the UNet run in which bits"),
   backend: withDefault(choice(BACKENDS, "what computes"), "webgpu"),
   adapter: withDefault(text("NAME", "auto, gpu, lavapipe, swiftshader, or a part of an adapter's name"), "auto"),
-  kernels: choice(["direct", "tiled"], "one form of all kernels; default: what is known or measured to be fast"),
+  kernels: choice(["direct", "tiled"], "one variant of all kernels; default: what is known or measured to be fast"),
   "no-f16": toggle("without 16-bit arithmetic, also where the adapter has it"),
   "no-share": toggle("a place of its own in GPU memory for every activation"),
   debug: withDefault(integer("1 times and choices, 2 kernel by kernel, 3 all values", "1..3"), 0, "0"),

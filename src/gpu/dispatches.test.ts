@@ -1,7 +1,7 @@
 /**
  * What every kernel hands to its shader is what the assembled shader declares: WebGPU refuses a pipeline constant that is
  * not declared, and a size or a binding that is missing. For every case of the kernel tests and every plan of the default
- * model and of SDXL-Turbo, in every form.
+ * model and of SDXL-Turbo, in every variant.
  */
 import { expect, test } from "vitest";
 import { CASES } from "../../e2e/cases.ts";

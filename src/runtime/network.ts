@@ -78,7 +78,7 @@ export interface RuntimeOptions {
   readonly gpu: GPU | undefined;
   /** false: do not use shader-f16 even where it is there. */
   readonly shaderF16?: boolean;
-  /** Which forms of the kernels; default: measured or known for the device. */
+  /** Which variants of the kernels; default: measured or known for the device. */
   readonly kernels?: KernelChoice;
   /** Where a measured choice is kept. Default: the browser's storage. */
   readonly choices?: ChoiceStore | undefined;
