@@ -1,5 +1,5 @@
 /**
- * The one reader of JSON that a stranger wrote: text to values within limits (jsonText.ts), and values to types, with one
+ * The one reader of untrusted JSON: text to values within limits (jsonText.ts), and values to types, with one
  * message for whatever is not as expected: where, got, expected, what to do.
  */
 import { MixdqError, type ErrorCode } from "./errors.ts";

@@ -1,5 +1,5 @@
 /**
- * JSON text to values, for files that a stranger wrote. The text is what Python's json writes: JSON, and `NaN`, `Infinity`
+ * JSON text to values, for untrusted files. The text is what Python's json writes: JSON, and `NaN`, `Infinity`
  * and `-Infinity`, which diffusers' own configs hold. Unlike JSON.parse: limits on nesting and on the number of values,
  * objects without a prototype (a key may be called anything), and no word of the text in a message but what is cut short.
  */

@@ -1,4 +1,4 @@
-/** Text and values of a stranger in a form that a message or a terminal can hold: cut, in one line, nothing that acts. */
+/** Untrusted text and values in a form that a message or a terminal can hold: cut, in one line, nothing that acts. */
 
 /**
  * Control characters (a terminal obeys them), format characters (some reverse the order in which a line is shown), line

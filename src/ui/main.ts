@@ -101,7 +101,7 @@ function rememberInUrl(): void {
 }
 
 /** What the browser offers and what the model weighs, before anything large is fetched. */
-async function lookAround(): Promise<void> {
+async function showSupport(): Promise<void> {
   looking?.abort();
   looking = new AbortController();
   const { signal } = looking;
@@ -151,7 +151,7 @@ form.addEventListener("change", (event) => {
   if (name === "mode" || name === "precision") settle();
   rememberInUrl();
   if (name === "mode") view.clearMessages();
-  if (["model", "backend"].includes(id) || name === "mode" || name === "precision") void lookAround();
+  if (["model", "backend"].includes(id) || name === "mode" || name === "precision") void showSupport();
 });
 
 /** Makes the form and the page agree with the mode. */
@@ -223,4 +223,4 @@ settle();
 comparisonView.showSplit(split.valueAsNumber);
 comparisonView.showDifference(amplify.valueAsNumber);
 showExamples();
-void lookAround();
+void showSupport();

@@ -26,7 +26,7 @@ interface Loaded {
 
 export class Session {
   readonly #loaded = new Map<string, Loaded>();
-  /** Two engines have been too much once. */
+  /** Two engines together have run out of memory before. */
   #oneAtATime = false;
 
   has(settings: Settings): boolean {

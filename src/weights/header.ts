@@ -1,6 +1,6 @@
 /**
  * The header of a safetensors file: eight bytes of length, then JSON that says of every tensor its dtype, shape and
- * place. Read as what it is, a stranger's file: every number is checked before it is used.
+ * place. The file is untrusted: every number is checked before it is used.
  * Format: https://github.com/huggingface/safetensors#format
  */
 import { MixdqError } from "../base/errors.ts";

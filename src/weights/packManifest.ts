@@ -1,6 +1,6 @@
 /**
  * manifest.json of a pack: a model whose UNet has been quantized, ready to be copied to a GPU. It says of every tensor
- * where it lies in the shards; read as what it is, a stranger's file.
+ * where it lies in the shards; an untrusted file.
  *
  * Components follow one another in the order in which they are loaded, each from the beginning of a shard of its own, its
  * tensors one after the other, each at the next multiple of 16 bytes. One that does not fit into what is left of a shard

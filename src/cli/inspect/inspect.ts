@@ -126,7 +126,7 @@ async function inspectTensors(file: string, bytes: number): Promise<void> {
   }
 }
 
-/** Names and values come from a stranger's file, the terminal obeys escape sequences. */
+/** Names and values come from an untrusted file, and a terminal obeys escape sequences. */
 function print(rows: readonly Row[]): void {
   const cells = rows.map((row) => row.map((cell) => printable(cell ?? "", MAX_CELL)));
   const width = (column: 0 | 1): number =>

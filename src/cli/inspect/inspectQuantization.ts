@@ -72,7 +72,7 @@ function byType(paths: readonly string[]): [type: string, paths: string[]][] {
   return [...types];
 }
 
-/** Numbers, words and yes or no of a free-form object; a stranger's file may hold anything. */
+/** Numbers, words and yes or no of a free-form object; an untrusted file may hold anything. */
 function fields(provenance: Readonly<Record<string, unknown>>): Row[] {
   return Object.entries(provenance).flatMap(([key, value]): Row[] =>
     ["string", "number", "boolean"].includes(typeof value) ? [[oneLine(key), oneLine(String(value))]] : [],
