@@ -1,7 +1,7 @@
 /** Seeds of PyTorch's generators: 64 bits, signed or not. The one place that says which are taken and what they mean. */
 import { MixdqError } from "./errors.ts";
 
-/** A number where it is exact, else a bigint. */
+/** A seed of PyTorch's generators, 64 bits: a number where that is exact, else a bigint. */
 export type Seed = number | bigint;
 
 const LEAST = -(2n ** 63n);
