@@ -35,6 +35,15 @@ test("every path that a page names exists", () => {
 const ARCHITECTURE = read("ARCHITECTURE.md");
 const isWordOf = (name: string, text: string): boolean => new RegExp(`(?<![\\w$])${name}(?![\\w$])`).test(text);
 
+test("every room of src/ stands in ARCHITECTURE.md", () => {
+  const folders = (of: string): string[] =>
+    readdirSync(path.join(ROOT, of), { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() ? [`${of}/${entry.name}`] : [],
+    );
+  const rooms = [...folders("src").filter((room) => room !== "src/mixdq"), ...folders("src/mixdq")];
+  expect(rooms.filter((room) => !ARCHITECTURE.includes(`\`${room}\``))).toEqual([]);
+});
+
 test("every name of code in ARCHITECTURE.md occurs in the sources", () => {
   const sources = ["src", "shaders", "e2e"].flatMap((folder) =>
     readdirSync(path.join(ROOT, folder), { recursive: true, encoding: "utf8" })
