@@ -47,15 +47,21 @@ describe("while loading", () => {
 
   test("no memory for any buffer or upload: out-of-memory, and nothing is left", async () => {
     const all = await count("allocations", loadAndDispose);
+    let failures = 0;
     for (const at of spread(0, all - 1)) {
       faulty.reset();
       faulty.failingAllocation = at;
-      expect(await refusal(load()), `allocation ${at} of ${all}`).toMatchObject({
-        code: "out-of-memory",
-        message: expect.stringMatching(/no memory for .*use a smaller size or precision\.$/),
-      });
+      const outcome = await load().catch((error: unknown) => error);
+      if (faulty.allocations > at) {
+        failures++;
+        expect(outcome, `allocation ${at} of ${all}`).toMatchObject({
+          code: "out-of-memory",
+          message: expect.stringMatching(/no memory for .*use a smaller size or precision\.$/),
+        });
+      } else await (outcome as Pipeline).dispose(); // the pieces in which a disk is read, and so the uploads, vary
       expect(faulty.liveDevices).toBe(0);
     }
+    expect(failures).toBeGreaterThan(5);
     faulty.reset();
     await loadAndDispose();
   });
