@@ -224,7 +224,7 @@ describe("a UNet from a pack", () => {
     expect(await run("pack", "--model", pack)).toEqual(await run("model", ...asks));
 
     const other = await packed(folder, config, "--bos-state", `${inputs}#${OTHER_STATE}`).catch((e: MixdqError) => e);
-    expectError(other as MixdqError, "invalid-input", "the file has no tensor "no_such_tensor"");
+    expectError(other as MixdqError, "invalid-input", 'the file has no tensor "no_such_tensor"');
   });
 });
 

@@ -27,7 +27,7 @@ for (const [i, [key, dispatch]] of [...pipelines].entries()) {
   if (i % Number(shards) !== Number(shard)) continue;
   process.env["MIXDQ_STATIC_LABEL"] = key; // for layer.c: so one after the other
   try {
-    await context.pipeline(dispatch);
+    await context.compile(dispatch); // these GPUs have no memory to run anything in
   } catch (error) {
     refused.push({ pipeline: key, path: dispatch.path, message: (error as Error).message });
   }

@@ -85,12 +85,12 @@ export class GpuContext {
     }
   }
 
-  /** Compiles a dispatch's pipeline, or finds it. */
+  /** A dispatch's pipeline, compiled and run once on scratch memory, or found. */
   pipeline(dispatch: Dispatch): Promise<Pipeline> {
     const key = variantKey(dispatch, this.caps.sizes);
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
-      pipeline = this.#compile(dispatch, key);
+      pipeline = this.#readied(dispatch);
       this.#pipelines.set(key, pipeline);
       // What failed for want of memory may come out the next time.
       pipeline.catch(() => this.#pipelines.delete(key));
@@ -98,7 +98,19 @@ export class GpuContext {
     return pipeline;
   }
 
-  async #compile(dispatch: Dispatch, label: string): Promise<Pipeline> {
+  async #readied(dispatch: Dispatch): Promise<Pipeline> {
+    const compiled = await this.compile(dispatch);
+    try {
+      await this.#first.run(compiled, dispatch);
+    } catch (error) {
+      throw await failureOn(this.device, error);
+    }
+    return compiled;
+  }
+
+  /** Compiles a dispatch's pipeline and keeps nothing; some drivers only begin to compile here. */
+  async compile(dispatch: Dispatch): Promise<Pipeline> {
+    const label = variantKey(dispatch, this.caps.sizes);
     const { shader, defines, constants, uniforms = {} } = dispatch;
     const compiledIn = this.caps.sizes === "constants";
     const { code, bindings, overrides } = withUniforms(
@@ -115,9 +127,7 @@ export class GpuContext {
           ...(compiledIn && { constants: { ...constants } }),
         },
       });
-      const compiled = { pipeline, layout, bindings, overrides };
-      await this.#first.run(compiled, dispatch);
-      return compiled;
+      return { pipeline, layout, bindings, overrides };
     } catch (thrown) {
       const error = await failureOn(this.device, thrown);
       if (error instanceof MixdqError) throw error;
