@@ -1,6 +1,6 @@
 /**
- * The default model's whole pictures in the form that a GPU gets (tiled kernels, sizes compiled in) against those of the
- * direct kernels with sizes in a uniform, in every precision, on one adapter.
+ * The default model's whole pictures in the form that a GPU gets (tiled kernels, overrides compiled in) against those of the
+ * direct kernels with overrides in a uniform, in every precision, on one adapter.
  *   npm run bench -- forms [MIXDQ_BENCH_ADAPTER=swiftshader|lavapipe|gpu] [MIXDQ_BENCH_PRECISIONS=fp32,fp16,w8a8,w4a8]
  * A software adapter compiles for half an hour; SwiftShader takes about 4 seconds of a core for a pipeline, lavapipe 8.
  */

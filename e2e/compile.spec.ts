@@ -36,7 +36,7 @@ test("compiling is counted while the model loads, and is in no stage's time", as
     return { stats, statuses: [...new Set(heard.map(({ status }) => status))] };
   };
   expect((await draw({ width, height })).statuses).toEqual([]);
-  // Sizes are in a uniform here: another one needs the same pipelines.
+  // Overrides are in a uniform here: another one needs the same pipelines.
   expect((await draw({ width: width / 2, height: height / 2 })).statuses).toEqual([]);
   await pipeline.dispose();
 });

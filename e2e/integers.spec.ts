@@ -21,7 +21,7 @@ const FORMS = [
   // As a GPU gets it.
   { on: "lavapipe", kernels: TILED, packedDot: true, cases: [...FEW_PRODUCTS, ...OTHERS] },
   { on: "swiftshader", kernels: SIMPLE, packedDot: true, cases: [...FEW_PRODUCTS, ...OTHERS] },
-  { on: "swiftshader", kernels: { ...SIMPLE, sizes: "constants" }, packedDot: false, cases: FEW_PRODUCTS },
+  { on: "swiftshader", kernels: { ...SIMPLE, overrides: "constants" }, packedDot: false, cases: FEW_PRODUCTS },
 ] as const;
 
 describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) => {
@@ -33,7 +33,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
   });
 
   describe.each(FORMS.filter(({ on }) => on === adapter))(
-    "$kernels.float kernels, sizes by $kernels.sizes, packed dot product $packedDot",
+    "$kernels.float kernels, overrides by $kernels.overrides, packed dot product $packedDot",
     ({ kernels, packedDot, cases }) => {
       let context: GpuContext;
       beforeAll(async () => {

@@ -15,19 +15,19 @@ import { makeData, runOnDevice, runTwin, shortGrids, worstError } from "./twin.t
 const TOLERANCE = { f32: 1e-5, f16: 2 ** -11 + 1e-5 };
 
 /**
- * Every pair of kernel form and storage format on one adapter or the other; SwiftShader has no shader-f16. Sizes are
+ * Every pair of kernel form and storage format on one adapter or the other; SwiftShader has no shader-f16. Overrides are
  * compiled in once per kernel form, as on a GPU; from a uniform otherwise, which spares software adapters the compiling.
  */
 const FORMS = [
   { on: "lavapipe", kernels: SIMPLE, dtype: "f32", stream: "f32", shaderF16: false },
-  { on: "lavapipe", kernels: { ...SIMPLE, sizes: "constants" }, dtype: "f16", stream: "f16", shaderF16: true },
+  { on: "lavapipe", kernels: { ...SIMPLE, overrides: "constants" }, dtype: "f16", stream: "f16", shaderF16: true },
   { on: "lavapipe", kernels: SIMPLE, dtype: "f16", stream: "f32", shaderF16: true },
   { on: "lavapipe", kernels: TILED, dtype: "f32", stream: "f32", shaderF16: false },
-  { on: "lavapipe", kernels: { ...TILED, sizes: "uniform" }, dtype: "f16", stream: "f32", shaderF16: true },
+  { on: "lavapipe", kernels: { ...TILED, overrides: "uniform" }, dtype: "f16", stream: "f32", shaderF16: true },
   { on: "swiftshader", kernels: SIMPLE, dtype: "f32", stream: "f32", shaderF16: false },
   { on: "swiftshader", kernels: SIMPLE, dtype: "f16", stream: "f16", shaderF16: false },
   { on: "swiftshader", kernels: SIMPLE, dtype: "f16", stream: "f32", shaderF16: false },
-  { on: "swiftshader", kernels: { ...TILED, sizes: "uniform" }, dtype: "f16", stream: "f32", shaderF16: false },
+  { on: "swiftshader", kernels: { ...TILED, overrides: "uniform" }, dtype: "f16", stream: "f32", shaderF16: false },
 ] as const;
 
 describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) => {
@@ -40,7 +40,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
 
   const forms = FORMS.filter(({ on }) => on === adapter);
   describe.each(forms)(
-    "$kernels.float kernels, sizes by $kernels.sizes, $dtype with $stream between blocks, shader-f16 $shaderF16",
+    "$kernels.float kernels, overrides by $kernels.overrides, $dtype with $stream between blocks, shader-f16 $shaderF16",
     ({ kernels, dtype, stream, shaderF16 }) => {
       let context: GpuContext;
       beforeAll(async () => {

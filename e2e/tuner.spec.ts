@@ -40,11 +40,11 @@ test("an answer is kept in memory and in a file, and a file that is damaged or o
   withDevice(async (gpu) => {
     const folder = await mkdtemp(path.join(tmpdir(), "mixdq-choices-"));
     const store = choiceFile(folder);
-    const kept = { ...SIMPLE, float: "tiled", sizes: "constants" };
+    const kept = { ...SIMPLE, float: "tiled", overrides: "constants" };
     const named: GpuDevice = { ...gpu, adapter: `a GPU ${folder}` };
     const { choiceKey, keptChoice, keepChoice } = await import("../src/gpu/choiceStore.ts");
     const key = choiceKey(named);
-    await keepChoice(key, Promise.resolve({ ...SIMPLE, float: "tiled", sizes: "constants" as const }), store);
+    await keepChoice(key, Promise.resolve({ ...SIMPLE, float: "tiled", overrides: "constants" as const }), store);
     expect(await chooseKernels(named, store)).toEqual(kept);
     // As another process finds it.
     expect(JSON.parse(readFileSync(path.join(folder, "mixdq-web/kernels.json"), "utf8"))).toHaveProperty([key]);

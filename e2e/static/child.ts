@@ -20,7 +20,7 @@ const pipelines = new Map<string, Dispatch>();
 for (const choice of JSON.parse(models) as ModelChoice[])
   for (const graph of await graphsOfModel(...choice))
     for (const dispatch of makePlan(graph, { caps, limits, weightType: "f16" }).dispatches)
-      pipelines.set(variantKey(dispatch, caps.sizes), dispatch);
+      pipelines.set(variantKey(dispatch, caps.overrides), dispatch);
 
 const refused: Refusal[] = [];
 for (const [i, [key, dispatch]] of [...pipelines].entries()) {

@@ -87,7 +87,7 @@ export class GpuContext {
 
   /** A dispatch's pipeline, compiled and run once on scratch memory, or found. */
   pipeline(dispatch: Dispatch): Promise<Pipeline> {
-    const key = variantKey(dispatch, this.caps.sizes);
+    const key = variantKey(dispatch, this.caps.overrides);
     let pipeline = this.#pipelines.get(key);
     if (!pipeline) {
       pipeline = this.#readied(dispatch);
@@ -112,7 +112,7 @@ export class GpuContext {
   async compile(dispatch: Dispatch): Promise<Pipeline> {
     const label = variantKey(dispatch, this.caps.sizes);
     const { shader, defines, constants, uniforms = {} } = dispatch;
-    const compiledIn = this.caps.sizes === "constants";
+    const compiledIn = this.caps.overrides === "constants";
     const { code, bindings, overrides } = withUniforms(
       assembleShader(SHADERS, shader, defines),
       (name) => !compiledIn || name in uniforms,

@@ -16,7 +16,7 @@ export const SIMPLE: KernelChoice = {
   int8FewRows: "direct",
   attention: "direct",
   reduction: "narrow",
-  sizes: "uniform",
+  overrides: "uniform",
 };
 
 /** What `--kernels tiled` asks for: everything as a GPU has it. */
@@ -27,7 +27,7 @@ export const TILED: KernelChoice = {
   int8FewRows: "tiled",
   attention: "tiled",
   reduction: "wide",
-  sizes: "constants",
+  overrides: "constants",
 };
 
 const VARIANTS: Readonly<Record<Family, readonly Pick<Variant<never>, "name" | "needs">[]>> = {

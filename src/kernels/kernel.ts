@@ -23,10 +23,10 @@ export interface DeviceFacts {
 export const FAMILIES = ["float", "floatFewRows", "int8", "int8FewRows", "attention", "reduction"] as const;
 export type Family = (typeof FAMILIES)[number];
 
-/** The name of the variant that each family runs, and how shaders get their sizes. */
+/** The name of the variant that each family runs, and how shaders get the values of their overrides. */
 export interface KernelChoice extends Readonly<Record<Family, string>> {
   /** Compiled in, or from a uniform (see gpu/shader.ts). */
-  readonly sizes: "constants" | "uniform";
+  readonly overrides: "constants" | "uniform";
 }
 
 export type DeviceCaps = DeviceFacts & KernelChoice;
@@ -93,7 +93,7 @@ export interface Dispatch {
   readonly shader: string;
   /** Text: `#ifdef NAME` for true, `const NAME = <n>u;` for a number. */
   readonly defines: Readonly<Record<string, number | true>>;
-  /** Values of the shader's `override`s: compiled in, or from a uniform, as `KernelChoice.sizes` says. */
+  /** Values of the shader's `override`s: compiled in, or from a uniform, as `KernelChoice.overrides` says. */
   readonly constants: Readonly<Record<string, number>>;
   /** Values of `override`s that differ from layer to layer (scales): always from a uniform, so that layers share pipelines. */
   readonly uniforms?: Readonly<Record<string, number>>;

@@ -112,7 +112,8 @@ function componentFootprint({ graph, plan }: PlannedPart, precision: Precision):
   };
 }
 
-const variantsOf = ({ dispatches, sizes }: Plan): string[] => dispatches.map((dispatch) => variantKey(dispatch, sizes));
+const variantsOf = ({ dispatches, overrides }: Plan): string[] =>
+  dispatches.map((dispatch) => variantKey(dispatch, overrides));
 
 /** Weights lie one behind the other, each at a place that can be bound. */
 const weightBytes = ({ weights }: Plan): number => sum(weights, ({ bytes }) => aligned(bytes));

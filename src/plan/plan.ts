@@ -13,7 +13,7 @@ export interface Plan {
   /** Every parameter as the kernels want it, each once. */
   readonly weights: readonly PackedWeight[];
   readonly memory: Memory;
-  readonly sizes: DeviceCaps["sizes"];
+  readonly overrides: DeviceCaps["overrides"];
   /**
    * Dispatches that depend on the text alone (keys and values of cross-attention): while the text stays the same, their
    * results are still there from the run before.
@@ -55,7 +55,7 @@ export function makePlan(graph: Graph, { caps, limits, weightType, share = true 
   const bound = dispatches.flatMap(({ bindings }) => Object.values(bindings).filter((one) => "id" in one));
   const planned = { name: graph.name, dispatches, weights: [...weights.values()], memory };
   assertWithinLimits({ ...planned, tensors: new Set([...bound, ...inputs, ...outputs]) }, caps, limits);
-  return { ...planned, textDispatches, inputs: graph.inputs, outputs: graph.outputs, sizes: caps.sizes };
+  return { ...planned, textDispatches, inputs: graph.inputs, outputs: graph.outputs, overrides: caps.overrides };
 }
 
 /** What depends on the text alone, and the results of it that the rest reads. */
@@ -83,13 +83,13 @@ function findTextDispatches(
 }
 
 /** The pipeline a dispatch needs: equal keys, equal pipelines. It is the pipeline's label too. */
-export function variantKey({ shader, defines, constants }: Dispatch, sizes: DeviceCaps["sizes"]): string {
+export function variantKey({ shader, defines, constants }: Dispatch, overrides: DeviceCaps["overrides"]): string {
   const list = (of: Readonly<Record<string, number | true>>): string =>
     Object.entries(of)
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([name, value]) => (value === true ? name : `${name}=${value}`))
       .join(" ");
-  return `${shader} [${list(defines)}]${sizes === "constants" ? ` (${list(constants)})` : ""}`;
+  return `${shader} [${list(defines)}]${overrides === "constants" ? ` (${list(constants)})` : ""}`;
 }
 
 /** One line a dispatch: position, shader, work, workgroups, where the result lies, path. */
@@ -112,7 +112,7 @@ export function describePlan(plan: Plan): string {
   const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
   const weightBytes = plan.weights.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
-    `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map((dispatch) => variantKey(dispatch, plan.sizes))).size} pipelines, ` +
+    `${plan.name}: ${plan.dispatches.length} dispatches, ${new Set(plan.dispatches.map((dispatch) => variantKey(dispatch, plan.overrides))).size} pipelines, ` +
       `weights ${megabytes(weightBytes)}, arenas ${arenaBytes.map(megabytes).join(" + ")}` +
       (cachedBytes > 0 ? `, cached ${megabytes(cachedBytes)}` : ""),
     ...lines,

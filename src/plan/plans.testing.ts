@@ -17,14 +17,14 @@ import type { WeightBits, WeightQuant } from "../quant/formats.ts";
 import { buildTextEncoder } from "../text/encoder.ts";
 import { openPack } from "../weights/pack.ts";
 
-/** What a large GPU is asked with: the tiled kernels with sizes compiled in; `direct` is what software adapters get. */
+/** What a large GPU is asked with: the tiled kernels with overrides compiled in; `direct` is what software adapters get. */
 export const GPU_CAPS: DeviceCaps = {
   shaderF16: true,
   ...TILED,
   packedDot: true,
   maxWorkgroupsPerDimension: 65_535,
 };
-export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, ...SIMPLE, sizes: "constants" };
+export const DIRECT_CAPS: DeviceCaps = { ...GPU_CAPS, ...SIMPLE, overrides: "constants" };
 
 /**
  * The graphs of a folder or a pack at its default size, as loading them plans; `config` is the name of a configuration in

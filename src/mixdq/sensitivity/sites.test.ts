@@ -14,7 +14,7 @@ const plan = makePlan(graph, {
   caps: {
     shaderF16: false,
     ...SIMPLE,
-    sizes: "constants",
+    overrides: "constants",
     packedDot: false,
     maxWorkgroupsPerDimension: 65535,
   },
