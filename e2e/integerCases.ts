@@ -157,7 +157,7 @@ function exact(
   };
 }
 
-/** Every kernel in some format and every format in some kernel, but not every pair: see FORMS. */
+/** Every kernel in some format and every format in some kernel, but not every pair: see SETUPS. */
 export const FEW_PRODUCTS = PRODUCTS.filter((_, i) => Math.floor(i / 5) % 5 === i % 5);
 
 export const OTHERS: readonly IntegerCase[] = [

@@ -15,7 +15,7 @@ import { makeData, matricesOf, runOnDevice, runTwin, shortGrids, worstError } fr
 const TOLERANCE = 2e-6;
 
 /** All pairs of kernel and format once; software adapters take seconds to compile a pipeline. */
-const FORMS = [
+const SETUPS = [
   { on: "lavapipe", kernels: SIMPLE, packedDot: true, cases: [...PRODUCTS, ...OTHERS] },
   { on: "lavapipe", kernels: SIMPLE, packedDot: false, cases: FEW_PRODUCTS },
   // As a GPU gets it.
@@ -32,7 +32,7 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
     gpu = await requestNodeGpu(adapter);
   });
 
-  describe.each(FORMS.filter(({ on }) => on === adapter))(
+  describe.each(SETUPS.filter(({ on }) => on === adapter))(
     "$kernels.float kernels, overrides by $kernels.overrides, packed dot product $packedDot",
     ({ kernels, packedDot, cases }) => {
       let context: GpuContext;

@@ -1,4 +1,4 @@
-/** Every kernel in every form, against its CPU twin, on every software adapter this machine has. */
+/** Every kernel in every variant, against its CPU twin, on every software adapter this machine has. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { requestNodeGpu } from "../src/node/adapter.ts";
 import { GpuContext } from "../src/gpu/context.ts";
@@ -15,10 +15,10 @@ import { makeData, runOnDevice, runTwin, shortGrids, worstError } from "./twin.t
 const TOLERANCE = { f32: 1e-5, f16: 2 ** -11 + 1e-5 };
 
 /**
- * Every pair of kernel form and storage format on one adapter or the other; SwiftShader has no shader-f16. Overrides are
- * compiled in once per kernel form, as on a GPU; from a uniform otherwise, which spares software adapters the compiling.
+ * Every pair of kernel variant and storage format on one adapter or the other; SwiftShader has no shader-f16. Overrides are
+ * compiled in once per kernel variant, as on a GPU; from a uniform otherwise, which spares software adapters the compiling.
  */
-const FORMS = [
+const SETUPS = [
   { on: "lavapipe", kernels: SIMPLE, dtype: "f32", stream: "f32", shaderF16: false },
   { on: "lavapipe", kernels: { ...SIMPLE, overrides: "constants" }, dtype: "f16", stream: "f16", shaderF16: true },
   { on: "lavapipe", kernels: SIMPLE, dtype: "f16", stream: "f32", shaderF16: true },
@@ -38,8 +38,8 @@ describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) 
     gpu = await requestNodeGpu(adapter);
   });
 
-  const forms = FORMS.filter(({ on }) => on === adapter);
-  describe.each(forms)(
+  const setups = SETUPS.filter(({ on }) => on === adapter);
+  describe.each(setups)(
     "$kernels.float kernels, overrides by $kernels.overrides, $dtype with $stream between blocks, shader-f16 $shaderF16",
     ({ kernels, dtype, stream, shaderF16 }) => {
       let context: GpuContext;

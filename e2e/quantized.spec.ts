@@ -25,7 +25,7 @@ const CASES = readdirSync(path.join(GOLDEN, "quantized"))
   .filter((name) => name.endsWith(".json"))
   .map((name) => path.basename(name, ".json"));
 
-/** The tiled form is some 80 pipelines: four minutes of a core. */
+/** The tiled variant is some 80 pipelines: four minutes of a core. */
 const PATIENCE_MS = 1_800_000;
 
 /**
@@ -36,8 +36,8 @@ const TOLERANCE = { floats: 1e-4, codes: 2e-2 };
 
 const read = (file: string) => parseSafetensors(readFileSync(file), file);
 
-/** One case in the form that a GPU gets; SwiftShader compiles that in half the time that lavapipe takes. */
-const FORMS = [
+/** One case in the variant that a GPU gets; SwiftShader compiles that in half the time that lavapipe takes. */
+const SETUPS = [
   { on: "lavapipe", kernels: SIMPLE, precisions: ["fp32", "w8a8"], cases: CASES },
   { on: "swiftshader", kernels: SIMPLE, precisions: ["fp32", "w8a8"], cases: CASES },
   { on: "swiftshader", kernels: TILED, precisions: ["w8a8"], cases: ["w4a8"] },
@@ -46,10 +46,10 @@ const FORMS = [
 describe.each(await testAdapters())("on $title", ({ name: adapter, isMissing }) => {
   // A machine without this adapter (the title says why); CI requires lavapipe, so that none is lost there unseen.
   if (isMissing) return void test.skip("every quantized case", () => {});
-  const forms = FORMS.filter(({ on }) => on === adapter).flatMap(({ kernels, precisions, cases }) =>
-    precisions.map((precision) => ({ form: kernels.int8, kernels, precision, cases })),
+  const setups = SETUPS.filter(({ on }) => on === adapter).flatMap(({ kernels, precisions, cases }) =>
+    precisions.map((precision) => ({ variant: kernels.int8, kernels, precision, cases })),
   );
-  describe.each(forms)("$form kernels in $precision", ({ kernels, precision, cases }) => {
+  describe.each(setups)("$variant kernels in $precision", ({ kernels, precision, cases }) => {
     let runtime: Runtime;
     beforeAll(async () => {
       runtime = await createRuntime({ backend: "webgpu", gpu: await requestNodeGpu(adapter), kernels });

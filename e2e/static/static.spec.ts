@@ -1,5 +1,5 @@
 /**
- * Every pipeline of the default model, in the form that a GPU gets (tiled, overrides compiled in), through the compilers of
+ * Every pipeline of the default model, in the variant that a GPU gets (tiled, overrides compiled in), through the compilers of
  * real GPUs. Nothing runs: e2e/kernels.spec.ts and e2e/integers.spec.ts say whether the numbers are right.
  */
 import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";

@@ -21,7 +21,7 @@ import {
 import { assembleShader } from "./shader.ts";
 import { SHADERS } from "./sources.ts";
 
-const FORMS: readonly (readonly [string, DeviceCaps])[] = [GPU_CAPS, DIRECT_CAPS].flatMap((caps) =>
+const SETUPS: readonly (readonly [string, DeviceCaps])[] = [GPU_CAPS, DIRECT_CAPS].flatMap((caps) =>
   [true, false].map(
     (has) =>
       [`${caps.int8}, ${has ? "with" : "without"} features`, { ...caps, shaderF16: has, packedDot: has }] as const,
@@ -75,24 +75,24 @@ const cases = [
   ...[...PRODUCTS, ...OTHERS, ...WRITERS].map(({ graph }) => graph),
 ];
 
-test.each(FORMS)("of the kernel tests' cases, %s", (_, caps) => {
+test.each(SETUPS)("of the kernel tests' cases, %s", (_, caps) => {
   expect(faults(cases, caps)).toEqual([]);
 });
 
 test("no shader is without a case", () => {
-  const reached = new Set(FORMS.flatMap(([, caps]) => kindsOf(cases, caps).map(({ shader }) => shader)));
+  const reached = new Set(SETUPS.flatMap(([, caps]) => kindsOf(cases, caps).map(({ shader }) => shader)));
   const entries = [...SHADERS].filter(([, text]) => text.includes("fn main(")).map(([name]) => name);
   expect([...reached].sort()).toEqual(entries.sort());
 });
 
-test.each(FORMS)("of the default model in every precision, %s", async (_, caps) => {
+test.each(SETUPS)("of the default model in every precision, %s", async (_, caps) => {
   const kept = ["quantization/w3a8.json", "quantization/w4a16.json", "quantization/w3.66a16.json"];
   for (const precision of ["fp32", "fp16", "w8a8", "w4a8"] as const)
     expect(faults(await graphsOfModel("models/postcard", precision), caps)).toEqual([]);
   for (const config of kept) expect(faults(await graphsOfModel("models/postcard", "w4a8", config), caps)).toEqual([]);
 });
 
-test.each(FORMS)("of SDXL-Turbo, %s", (_, caps) => {
+test.each(SETUPS)("of SDXL-Turbo, %s", (_, caps) => {
   const graphs = [
     ...sdxlTextEncoders(),
     ...(["f32", "f16"] as const).flatMap((dtype) => [

@@ -1,7 +1,7 @@
 /**
- * The default model's whole pictures in the form that a GPU gets (tiled kernels, overrides compiled in) against those of the
+ * The default model's whole pictures in the variant that a GPU gets (tiled kernels, overrides compiled in) against those of the
  * direct kernels with overrides in a uniform, in every precision, on one adapter.
- *   npm run bench -- forms [MIXDQ_BENCH_ADAPTER=swiftshader|lavapipe|gpu] [MIXDQ_BENCH_PRECISIONS=fp32,fp16,w8a8,w4a8]
+ *   npm run bench -- variants [MIXDQ_BENCH_ADAPTER=swiftshader|lavapipe|gpu] [MIXDQ_BENCH_PRECISIONS=fp32,fp16,w8a8,w4a8]
  * A software adapter compiles for half an hour; SwiftShader takes about 4 seconds of a core for a pipeline, lavapipe 8.
  */
 import { expect, test } from "vitest";
@@ -18,7 +18,7 @@ const MODEL = "models/postcard";
 const PROMPT = "a red house by the sea at sunset with two pine trees";
 
 /**
- * Of the picture, range 2, in dB. Both forms sum floats in different orders; fp16 stores between them in 11 bits; in
+ * Of the picture, range 2, in dB. Both variants sum floats in different orders; fp16 stores between them in 11 bits; in
  * integers the sums are equal, but a float before a quantization may fall to the other side of the edge between two codes,
  * and the network goes on with that.
  */
@@ -37,7 +37,7 @@ async function picture(precision: Precision, kernels: KernelChoice) {
   }
 }
 
-test.each(PRECISIONS)("both forms make the same picture in %s", { timeout: 6 * 3_600_000 }, async (precision) => {
+test.each(PRECISIONS)("both variants make the same picture in %s", { timeout: 6 * 3_600_000 }, async (precision) => {
   const direct = await picture(precision, SIMPLE);
   const started = process.cpuUsage();
   const tiled = await picture(precision, TILED);
@@ -48,7 +48,7 @@ test.each(PRECISIONS)("both forms make the same picture in %s", { timeout: 6 * 3
   const decibels = psnr(tiled.image, direct.image);
   console.log(
     `${precision} on ${tiled.adapter}: relative L2 of text ${text.toExponential(1)}, UNet ${unet.toExponential(1)}, ` +
-      `picture ${image.toExponential(1)} (${decibels.toFixed(1)} dB); the tiled form took ${seconds.toFixed(0)} s of a core`,
+      `picture ${image.toExponential(1)} (${decibels.toFixed(1)} dB); the tiled variant took ${seconds.toFixed(0)} s of a core`,
   );
   expect(decibels).toBeGreaterThan(LEAST_DB[precision]);
 });
