@@ -110,7 +110,7 @@ export class GpuContext {
 
   /** Compiles a dispatch's pipeline and keeps nothing; some drivers only begin to compile here. */
   async compile(dispatch: Dispatch): Promise<Pipeline> {
-    const label = variantKey(dispatch, this.caps.sizes);
+    const label = variantKey(dispatch, this.caps.overrides);
     const { shader, defines, constants, uniforms = {} } = dispatch;
     const compiledIn = this.caps.overrides === "constants";
     const { code, bindings, overrides } = withUniforms(
