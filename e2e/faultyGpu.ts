@@ -15,6 +15,8 @@ export class FaultyGpu {
   allocations = 0;
   /** Which of them, from 0, finds no memory. */
   failingAllocation = -1;
+  /** What that one was for, once it was asked for. */
+  failed: string | undefined;
   /** Is told of every call, with its number from 1. */
   onCall: (call: Call, n: number) => void = () => {};
   /** Every compilation takes so long. */
@@ -41,7 +43,8 @@ export class FaultyGpu {
   }
 
   reset(): void {
-    Object.assign(this, { calls: 0, allocations: 0, failingAllocation: -1, compileMs: 0, onCall: () => {} });
+    const onCall = (): void => {};
+    Object.assign(this, { calls: 0, allocations: 0, failingAllocation: -1, failed: undefined, compileMs: 0, onCall });
   }
 
   /** Devices that were made and not destroyed. */
@@ -160,7 +163,7 @@ class Watched {
     if (this.#of.allocations++ !== this.#of.failingAllocation) return true;
     const scope = this.#scopes.findLast(({ filter }) => filter === "out-of-memory");
     if (!scope) throw new Error(`${what} was allocated outside of any error scope`);
-    scope.message = `no memory for ${what}`;
+    scope.message = `no memory for ${(this.#of.failed = what)}`;
     return false;
   }
 

@@ -52,13 +52,16 @@ describe("while loading", () => {
       faulty.reset();
       faulty.failingAllocation = at;
       const outcome = await load().catch((error: unknown) => error);
-      if (faulty.allocations > at) {
-        failures++;
-        expect(outcome, `allocation ${at} of ${all}`).toMatchObject({
+      // A pipeline that fails while weights arrive is compiled once more after them. The pieces in which a disk is read,
+      // and so the uploads, vary: the last ones may not come.
+      const mayLoad = faulty.failed === undefined || faulty.failed.endsWith("first dispatch");
+      if (faulty.failed !== undefined) failures++;
+      if (outcome instanceof Error || !mayLoad)
+        expect(outcome, `allocation ${at} of ${all}: ${faulty.failed}`).toMatchObject({
           code: "out-of-memory",
           message: expect.stringMatching(/no memory for .*use a smaller size or precision\.$/),
         });
-      } else await (outcome as Pipeline).dispose(); // the pieces in which a disk is read, and so the uploads, vary
+      else await (outcome as Pipeline).dispose();
       expect(faulty.liveDevices).toBe(0);
     }
     expect(failures).toBeGreaterThan(5);
