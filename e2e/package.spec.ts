@@ -216,6 +216,7 @@ describe("in a page", () => {
     const site = await serveSite(where, MODEL, options);
     sites.push(site);
     const page = await (await browser.newContext()).newPage();
+    page.setDefaultTimeout(NEVER_MS);
     await page.goto(site.url);
     return { page, site };
   }
@@ -273,6 +274,7 @@ describe("in a page", () => {
     );
     const site = await serveSite(where, MODEL, headers ? { headers } : {});
     const page = await (await browser.newContext()).newPage();
+    page.setDefaultTimeout(NEVER_MS);
     const workers: string[] = [];
     page.on("worker", (worker) => workers.push(worker.url()));
     try {

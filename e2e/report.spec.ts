@@ -16,6 +16,7 @@ import { sampleSensitivity } from "../src/mixdq/allocation/samples.testing.ts";
 import { writeSensitivity, type Sensitivity } from "../src/mixdq/allocation/sensitivity.ts";
 import { sweep } from "../src/mixdq/allocation/sweep.ts";
 import { allocate } from "../src/cli/allocate/allocate.ts";
+import { NEVER_MS } from "./clock.ts";
 import { launchBrowser } from "./browser.ts";
 import { RESULTS } from "./picture.ts";
 
@@ -80,6 +81,7 @@ interface Opened {
 async function open(file: string, width: number, scheme: "light" | "dark" = "light"): Promise<Opened> {
   const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme, offline: true });
   const page = await context.newPage();
+  page.setDefaultTimeout(NEVER_MS);
   const [requests, complaints]: string[][] = [[], []];
   page.on("request", (request) => requests.push(request.url()));
   page.on("console", (message) => complaints.push(message.text()));
