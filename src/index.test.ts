@@ -171,7 +171,7 @@ test.each<[unknown, string]>([
   [{ model: "m", dtype: "fp16" }, 'createEngine: got an unknown option "dtype", did you mean precision?'],
   [{ model: "m", progress_callback: () => {} }, 'unknown option "progress_callback", did you mean onProgress?'],
   [{ model: "m", device: "webgpu" }, 'unknown option "device", did you mean backend?'],
-  [{ model: "m", steps: 4 }, 'unknown option "steps", expected model, precision, config, backend, '],
+  [{ model: "m", steps: 4 }, 'unknown option "steps", expected model, precision, config, lora, backend, '],
   [{ model: "m", precision: null }, "createEngine: precision is null, expected one of fp16, fp32"],
   [{ model: "m", worker: "no" }, 'createEngine: worker is "no", expected true or false.'],
   [{ model: "m", onProgress: 1 }, "createEngine: onProgress is 1, expected a function."],

@@ -8,7 +8,8 @@ import { checkOptions, ENGINE_OPTIONS } from "./api/options.ts";
 import { pageUrl } from "./api/pageUrl.ts";
 import { modelUrl } from "./api/support.ts";
 import { type Engine, engineOf } from "./engine.ts";
-import type { EngineOptions } from "./base/types.ts";
+import type { EngineOptions, LoraOption } from "./base/types.ts";
+import { httpLoras } from "./lora/source.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { httpFiles } from "./weights/http.ts";
 import { loadInWorker } from "./worker/client.ts";
@@ -26,19 +27,23 @@ export type * from "./base/types.ts";
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   checkOptions("createEngine", options, ENGINE_OPTIONS);
-  const { model, precision, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
+  const { model, precision, lora: loras, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
   const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
-  const request = { model: modelUrl(model), precision, config, backend, ortUrl, stallMs, debug };
+  const lora = loras?.map(({ url, scale }: LoraOption) => ({
+    url: pageUrl("lora", url),
+    ...(scale !== undefined && { scale }),
+  }));
+  const request = { model: modelUrl(model), precision, config, lora, backend, ortUrl, stallMs, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {
     if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
     const { loadPipeline } = await importing(import("./pipeline.ts"), "The engine");
-    const { model: url, ...rest } = request;
-    return loadPipeline({ ...rest, files: httpFiles(url, rest), onProgress, signal });
+    const { model: url, lora, ...rest } = request;
+    return loadPipeline({ ...rest, files: httpFiles(url, rest), lora: httpLoras(lora, rest), onProgress, signal });
   };
   return engineOf(load, signal);
 }

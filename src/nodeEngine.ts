@@ -4,12 +4,13 @@
  */
 import { checkOptions, ENGINE_OPTIONS, TEXT, type OptionTypes } from "./api/options.ts";
 import { throwIfAborted } from "./base/errors.ts";
-import type { EngineOptions } from "./base/types.ts";
+import type { EngineOptions, LoraOption } from "./base/types.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import { parseMixdqConfig } from "./quant/config.ts";
+import { httpLoras } from "./lora/source.ts";
 import { requestNodeGpu } from "./node/adapter.ts";
 import type { AdapterChoice } from "./node/adapterChoice.ts";
-import { diskFiles } from "./node/diskFiles.ts";
+import { diskFile, diskFiles } from "./node/diskFiles.ts";
 import { readText } from "./node/inputFiles.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
 import { httpFiles } from "./weights/http.ts";
@@ -24,6 +25,8 @@ export type * from "./base/types.ts";
 export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
   /** A folder on disk, or an http(s) URL, of a diffusers model or a pack. */
   model: string;
+  /** As of "mixdq-web", with paths or http(s) URLs. */
+  lora?: readonly LoraOption[];
   /** Path of a bit-width configuration, or its http(s) URL. */
   config?: string;
   /** Default: a real GPU, else a software adapter of this machine. */
@@ -39,7 +42,7 @@ const NODE_OPTIONS: OptionTypes<NodeEngineOptions> = { ...SHARED_OPTIONS, adapte
  */
 export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
   checkOptions("createEngine", options, NODE_OPTIONS);
-  const { model, adapter, config, backend = "webgpu", stallMs, signal, ...rest } = options;
+  const { model, adapter, config, lora, backend = "webgpu", stallMs, signal, ...rest } = options;
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {
     const files = isHttp(model)
@@ -49,6 +52,9 @@ export async function createEngine(options: NodeEngineOptions): Promise<Engine> 
     return loadPipeline({
       ...rest,
       files,
+      lora: lora?.map((each: LoraOption) =>
+        isHttp(each.url) ? httpLoras([each], { stallMs })[0] : { ...diskFile(each.url), scale: each.scale ?? 1 },
+      ),
       backend,
       config: config === undefined || isHttp(config) ? config : parseMixdqConfig(await readText(config), config),
       ...(gpu && { gpu }),

@@ -5,6 +5,7 @@ import { setDebug } from "./base/debug.ts";
 import { MixdqError, throwIfAborted } from "./base/errors.ts";
 import { Queue } from "./base/queue.ts";
 import { denoise, type Denoised } from "./model/denoise.ts";
+import type { LoraSource } from "./lora/read.ts";
 import { readModel } from "./model/description.ts";
 import { loadModel } from "./model/load.ts";
 import type { LoadedModel } from "./model/loaded.ts";
@@ -29,6 +30,8 @@ export interface PipelineOptions extends Partial<
   readonly config?: MixdqConfig | string | undefined;
   /** Of the address in `config`: milliseconds of silence after which it is given up. */
   readonly stallMs?: number | undefined;
+  /** Merged into the weights while they load, in this order. Not with a pack. */
+  readonly lora?: readonly LoraSource[] | undefined;
   /** Default: webgpu. */
   readonly backend?: Backend;
   /** Default: navigator.gpu. */
@@ -92,7 +95,7 @@ export async function loadPipeline(options: PipelineOptions): Promise<Pipeline> 
   try {
     throwIfAborted(signal); // choosing the kernels takes a while
     return new ModelPipeline(
-      await loadModel(description, runtime, { files, pack, precision, config, signal, onProgress }),
+      await loadModel(description, runtime, { files, pack, precision, config, lora: options.lora, signal, onProgress }),
     );
   } catch (error) {
     await runtime.dispose();

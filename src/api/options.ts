@@ -51,6 +51,17 @@ const oneOf = (choices: readonly string[]): OptionType => ({
   expected: `one of ${choices.join(", ")}`,
   accepts: (value) => choices.includes(value as string),
 });
+const LORAS: OptionType = {
+  expected: 'a list of { url, scale }, for example [{ url: "loras/ink.safetensors", scale: 0.8 }]',
+  accepts: (value) => Array.isArray(value) && value.every(isLora),
+};
+
+function isLora(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const { url, scale = 1, ...rest } = value as Record<string, unknown>;
+  return typeof url === "string" && url.trim() !== "" && Number.isFinite(scale) && Object.keys(rest).length === 0;
+}
+
 const required = (type: OptionType): OptionType => ({ ...type, isRequired: true });
 
 export type OptionTypes<T> = Readonly<Record<keyof T, OptionType>>;
@@ -59,6 +70,7 @@ export const ENGINE_OPTIONS: OptionTypes<EngineOptions> = {
   model: required(MODEL),
   precision: oneOf(PRECISIONS),
   config: TEXT,
+  lora: LORAS,
   backend: oneOf(BACKENDS),
   onProgress: CALLBACK,
   signal: SIGNAL,
@@ -98,6 +110,7 @@ const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   model: ["modelId", "modelUrl", "url", "checkpoint", "repo", "pretrainedModelNameOrPath"],
   precision: ["dtype", "torchDtype", "quantization", "bits"],
   config: ["bitWidths", "mixdq", "quantizationConfig"],
+  lora: ["loras", "loraWeights", "adapters"],
   backend: ["device", "provider", "executionProvider"],
   onProgress: ["progressCallback", "progress", "callback"],
   signal: ["abortSignal", "abort", "controller", "abortController"],

@@ -48,6 +48,11 @@ export interface EngineOptions {
    * model. With fp16 or fp32, that is how layers run that the configuration does not name.
    */
   config?: string;
+  /**
+   * LoRAs and their relatives (.safetensors of diffusers, kohya or LyCORIS), merged into the weights while they load; not
+   * with a pack.
+   */
+  lora?: readonly LoraOption[];
   /** Default: webgpu. */
   backend?: Backend;
   /** Hears of loading, and of compiling before a picture of another size. */
@@ -73,6 +78,14 @@ export interface EngineOptions {
   ortUrl?: string;
   /** What is printed to the console. 0: nothing; 1: choices and times; 2: kernel by kernel; 3: every tensor. Default: 0. */
   debug?: number;
+}
+
+/** A LoRA, and how much of it. */
+export interface LoraOption {
+  /** URL of the file. */
+  url: string;
+  /** 1 as it was trained, 0 not at all, below 0 away from it. Default: 1. */
+  scale?: number;
 }
 
 /** A request for a picture. Names and defaults are those of diffusers' pipelines. */

@@ -11,8 +11,13 @@ export interface Flag<T = unknown> {
   /** One or more sentences for the usage, the default included. */
   readonly help: string;
   readonly isRequired?: boolean;
-  /** `text` is undefined where the flag was not given, "" for a switch that was. Throws `invalid-input`. */
-  parse(text: string | undefined, name: string): T;
+  /** It may be given several times. */
+  readonly isRepeated?: boolean;
+  /**
+   * `text` is undefined where the flag was not given, "" for a switch that was; `all` are the texts of one that may be given
+   * several times, in that order. Throws `invalid-input`.
+   */
+  parse(text: string | undefined, name: string, all?: readonly string[]): T;
 }
 
 export type FlagSet = Readonly<Record<string, Flag>>;
@@ -78,6 +83,30 @@ export const widths = (help: string, allowed?: readonly number[]): Flag<readonly
     return [...new Set(list)].sort((a, b) => a - b);
   });
 
+/** A flag that may be given several times. */
+export const repeated = <T>(flag: Flag<T | undefined>): Flag<readonly T[]> => ({
+  ...flag,
+  help: `${flag.help}; may be given several times`,
+  isRepeated: true,
+  parse: (_, name, all = []) => all.map((text) => flag.parse(text, name)!),
+});
+
+/** A LoRA's file and how much of it. */
+export interface ScaledFile {
+  readonly file: string;
+  readonly scale: number;
+}
+
+export const scaledFile = (help: string): Flag<ScaledFile | undefined> =>
+  flag("FILE[=SCALE]", help, (value, name) => {
+    const [, file, scale] = /^(.+)=([^=]*)$/.exec(value) ?? [];
+    const isNumber = scale !== undefined && scale.trim() !== "" && Number.isFinite(Number(scale));
+    if (file !== undefined && isNumber) return { file, scale: Number(scale) };
+    // A name may have a "=" of its own.
+    if (value !== "" && !/\.safetensors=[^=]*$/.test(value)) return { file: value, scale: 1 };
+    throw invalidInput(`--${name} ${printable(value)}: expected FILE or FILE=SCALE, such as ink.safetensors=0.8.`);
+  });
+
 /** A tensor of a safetensors file. */
 export interface TensorName {
   readonly file: string;
@@ -126,6 +155,7 @@ export function readFlags<F extends FlagSet>(
   const parsed = parse(args, flags, positionals);
   const values = Object.entries(flags).map(([name, flag]) => {
     const given = parsed.values[name];
+    if (flag.isRepeated) return [name, flag.parse(undefined, name, given as string[] | undefined)] as const;
     return [name, flag.parse(given === true ? "" : (given as string | undefined), name)] as const;
   });
   return { flags: Object.fromEntries(values) as Values<F>, positionals: parsed.positionals };
@@ -134,7 +164,8 @@ export function readFlags<F extends FlagSet>(
 function parse(args: readonly string[], flags: FlagSet, positionals: number) {
   const options = Object.fromEntries(
     Object.entries(flags).map(
-      ([name, { placeholder }]) => [name, { type: placeholder === undefined ? "boolean" : "string" }] as const,
+      ([name, { placeholder, isRepeated = false }]) =>
+        [name, { type: placeholder === undefined ? "boolean" : "string", multiple: isRepeated }] as const,
     ),
   );
   try {

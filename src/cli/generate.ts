@@ -23,7 +23,7 @@ import {
   type Values,
 } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
+import { LORA_FLAG, lorasOf, readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
@@ -45,6 +45,7 @@ const FLAGS = {
   seed: seed("of the start noise, any 64-bit seed that PyTorch takes; default: random"),
   width: integer("pixels, a multiple of 8; default: the model's own", "W"),
   height: integer("pixels, a multiple of 8; default: the model's own", "H"),
+  lora: LORA_FLAG,
   latents: tensor(
     "start noise of unit variance, [1, C, H/8, W/8], from a safetensors file; --seed then seeds only the noise between steps",
   ),
@@ -95,6 +96,7 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
     ...run,
     precision: flags.precision,
     config,
+    lora: lorasOf(flags),
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
     files,
     onProgress: ({ status, loadedBytes, file, progress: percent }) =>

@@ -9,8 +9,21 @@ import type { KernelChoice } from "../kernels/kernel.ts";
 import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
+import type { LoraSource } from "../lora/read.ts";
+import { diskFile } from "../node/diskFiles.ts";
 import { readBytes, readText } from "../node/inputFiles.ts";
-import { choice, integer, text, toggle, withDefault, type TensorName, type Values } from "./flags.ts";
+import {
+  choice,
+  integer,
+  repeated,
+  scaledFile,
+  text,
+  toggle,
+  withDefault,
+  type ScaledFile,
+  type TensorName,
+  type Values,
+} from "./flags.ts";
 
 /** How a model is run; a command leaves out what it does not allow. */
 export const RUN_FLAGS = {
@@ -23,6 +36,14 @@ export const RUN_FLAGS = {
   "no-share": toggle("a place of its own in GPU memory for every activation"),
   debug: withDefault(integer("1 times and choices, 2 kernel by kernel, 3 all values", "1..3"), 0, "0"),
 } as const;
+
+/** LoRAs for the float weights. */
+export const LORA_FLAG = repeated(
+  scaledFile("a LoRA (.safetensors of diffusers, kohya or LyCORIS) merged into the weights, times SCALE (default 1)"),
+);
+
+export const lorasOf = (flags: { readonly lora: readonly ScaledFile[] }): readonly LoraSource[] =>
+  flags.lora.map(({ file, scale }) => ({ ...diskFile(file), scale }));
 
 /** The same for a device alone: nothing says what is run on it. */
 export const { precision: _precision, config: _config, backend: _backend, ...DEVICE_FLAGS } = RUN_FLAGS;

@@ -5,8 +5,10 @@ import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { DEFAULT_WEIGHTS, presetConfig, PRESETS, rangesOf } from "../mixdq/calibration/preset.ts";
 import { setDebug } from "../base/debug.ts";
 import { buildUNet, type UNetConfig, type UNetShape } from "../diffusion/unet.ts";
+import type { Lora } from "../lora/read.ts";
 import { createRuntime } from "../runtime/backend.ts";
 import { ModelGraphs, type ComponentGraphs } from "../model/graphs.ts";
+import { readLoras } from "../model/adapters.ts";
 import { loadFirstToken } from "../model/load.ts";
 import { readModel, type ModelDescription } from "../model/description.ts";
 import { rememberingFiles, writePack } from "../mixdq/pack/packing.ts";
@@ -26,7 +28,7 @@ import { diskFiles } from "../node/diskFiles.ts";
 import { nameOf, readText } from "../node/inputFiles.ts";
 import { choice, required, tensor, text, type TensorName, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { DEVICE_FLAGS, readConfig, readTensor, runFlags, type RunFlags } from "./options.ts";
+import { DEVICE_FLAGS, LORA_FLAG, lorasOf, readConfig, readTensor, runFlags, type RunFlags } from "./options.ts";
 import { withLock } from "../node/lock.ts";
 import { makeFolder, targetOf, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
@@ -47,6 +49,7 @@ const FLAGS = {
     PRECISIONS,
     "w8a8 or w4a8 in place of --config: as mixdq preset does; without --calibration the model's mixdq.<precision>.json",
   ),
+  lora: LORA_FLAG,
   "bos-state": tensor("for a folder with only unet/: the text state of the BOS token"),
   ...DEVICE_FLAGS,
 };
@@ -81,13 +84,14 @@ async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
   for (const { graphs } of components) for (const graph of graphs) graph.build();
 
   const started = performance.now();
-  const bos = config.bos ? [await bosState(flags["bos-state"], run, source, model, unet)] : [];
+  const loras = await readLoras(lorasOf(flags), components);
+  const bos = config.bos ? [await bosState(flags["bos-state"], run, { files: source, loras }, model, unet)] : [];
   const bar = progressBar("quantize", "MB");
   const manifest = await written(out, (sink) =>
     writePack({
       name: nameOf(folder),
       files: source,
-      ...{ texts: files.texts, components, config, bos, sink },
+      ...{ texts: files.texts, components, config, loras, bos, sink },
       onProgress: (done, total) => bar.show(done / 1e6, Math.ceil(total / 1e6)),
     }),
   );
@@ -153,7 +157,7 @@ const isYaml = (file: string | undefined): file is string => file !== undefined 
 async function bosState(
   source: TensorName | undefined,
   run: RunFlags,
-  files: ModelFiles,
+  { files, loras }: { readonly files: ModelFiles; readonly loras: readonly Lora[] },
   model: ModelDescription | undefined,
   unet: UNetConfig,
 ): Promise<Float32Array> {
@@ -165,7 +169,7 @@ async function bosState(
     );
   const runtime = await createRuntime({ ...run, gpu: await requestNodeGpu(run.adapter) });
   try {
-    return await loadFirstToken(model, runtime, { files, precision: "w8a8" });
+    return await loadFirstToken(model, runtime, { files, precision: "w8a8", loras });
   } finally {
     await runtime.dispose();
   }

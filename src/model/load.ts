@@ -2,12 +2,14 @@
 import { throwIfAborted } from "../base/errors.ts";
 import { LoadProgressSum } from "./progress.ts";
 import { elementCount } from "../graph/ops.ts";
+import type { Lora, LoraSource } from "../lora/read.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import type { LoadOptions, Network, Runtime } from "../runtime/network.ts";
 import type { LoadProgress, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent } from "../weights/folder.ts";
 import type { Pack } from "../weights/pack.ts";
+import { loraOnPack, mergeLoras, readLoras } from "./adapters.ts";
 import type { ModelDescription } from "./description.ts";
 import { ModelGraphs, type ComponentGraphs } from "./graphs.ts";
 import { LoadedModel } from "./loaded.ts";
@@ -21,6 +23,8 @@ export interface LoadModelOptions {
   readonly config?: MixdqConfig | undefined;
   /** Where the weights come from instead of the files. */
   readonly pack?: Pack | undefined;
+  /** Merged into the weights as they are read, before they are stored or quantized. */
+  readonly lora?: readonly LoraSource[] | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
@@ -32,10 +36,11 @@ export interface LoadModelOptions {
 export async function loadModel(
   description: ModelDescription,
   runtime: Runtime,
-  { files, pack, precision, config, signal, onProgress }: LoadModelOptions,
+  { files, pack, precision, config, lora = [], signal, onProgress }: LoadModelOptions,
 ): Promise<LoadedModel> {
   const graphs = new ModelGraphs(description, precision, config);
   const components = graphs.components();
+  if (pack && lora.length > 0) throw loraOnPack(`${lora[0].files.location}/${lora[0].path}`);
   // Found for all before the first is read: a component without weights must not cost the download of the others.
   const weights = await Promise.all(
     components.map(
@@ -43,9 +48,14 @@ export async function loadModel(
     ),
   );
   const progress = new LoadProgressSum(
-    weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i])),
+    [...weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i])), 0],
     onProgress,
   );
+  let loraBytes = 0;
+  const loras = await readLoras(lora, components, {
+    signal,
+    onBytes: (count, file) => progress.report(components.length, (loraBytes += count), file),
+  });
   const networks: Network[] = [];
   // A pack says what its cache was computed from; here it only has to be the same.
   let bos = pack && bosOfPack(pack, config, description.unet.crossAttentionDim);
@@ -58,7 +68,8 @@ export async function loadModel(
         onBytes: (loaded, file) => progress.report(i, loaded, file),
         onPipeline: (compiled, pipelines) => progress.compile(compiled, pipelines),
       };
-      networks.push(await runtime.load({ ...component, weights: weights[i], bos, signal, ...hooks }));
+      const merged = mergeLoras(weights[i], component, loras);
+      networks.push(await runtime.load({ ...component, weights: merged, bos, signal, ...hooks }));
     }
     throwIfAborted(signal); // between the last byte and here
   } catch (error) {
@@ -67,24 +78,35 @@ export async function loadModel(
   }
   progress.finish();
   const [unet, vae] = networks.splice(-2) as [Network, Network];
-  return new LoadedModel(description, precision, runtime, graphs, { text: networks, unet, vae }, { bos, progress });
+  return new LoadedModel(
+    description,
+    precision,
+    runtime,
+    graphs,
+    { text: networks, unet, vae },
+    { bos, progress, loras },
+  );
 }
 
 const parameters = ({ graphs }: ComponentGraphs): number =>
   graphs[0].build().weights.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 
+interface FirstTokenOptions extends Pick<LoadModelOptions, "files" | "precision" | "signal"> {
+  readonly loras?: readonly Lora[] | undefined;
+}
+
 /** The text encoders alone, for what they make of the BOS token: what a BOS cache is computed from, [channels]. */
 export async function loadFirstToken(
   description: ModelDescription,
   runtime: Runtime,
-  { files, precision, signal }: LoadModelOptions,
+  { files, precision, loras = [], signal }: FirstTokenOptions,
 ): Promise<Float32Array> {
   const graphs = new ModelGraphs(description, precision, undefined);
   const networks: Network[] = [];
   try {
     for (const component of graphs.textComponents()) {
       const weights = await findComponent(files, component.component, { precision, signal });
-      networks.push(await runtime.load({ ...component, weights, signal }));
+      networks.push(await runtime.load({ ...component, weights: mergeLoras(weights, component, loras), signal }));
     }
     return await firstToken(description, graphs, networks, signal);
   } finally {

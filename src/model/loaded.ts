@@ -1,5 +1,7 @@
 /** A loaded model: its networks as fields with methods in diffusers' words. */
 import type { Precision } from "../base/types.ts";
+import { unmetNeed } from "../lora/needs.ts";
+import type { Lora } from "../lora/read.ts";
 import type { Network, Runtime } from "../runtime/network.ts";
 import type { ModelDescription } from "./description.ts";
 import type { ModelGraphs } from "./graphs.ts";
@@ -18,6 +20,12 @@ export interface LoadedNetworks {
   readonly vae: Network;
 }
 
+interface LoadedParts {
+  readonly bos: readonly Float32Array[] | undefined;
+  readonly progress: LoadProgressSum;
+  readonly loras: readonly Lora[];
+}
+
 export class LoadedModel {
   readonly description: ModelDescription;
   readonly precision: Precision;
@@ -26,6 +34,8 @@ export class LoadedModel {
   readonly textEncoders: readonly LoadedTextEncoder[];
   readonly unet: LoadedUNet;
   readonly vae: LoadedVae;
+  /** What is merged into its weights. */
+  readonly loras: readonly Pick<Lora, "address" | "scale">[];
   readonly #networks: readonly Network[];
   readonly #progress: LoadProgressSum;
   /** The text of the last request: the same prompt with another seed is not encoded again. */
@@ -38,7 +48,7 @@ export class LoadedModel {
     runtime: Runtime,
     graphs: ModelGraphs,
     { text, unet, vae }: LoadedNetworks,
-    { bos, progress }: { readonly bos: readonly Float32Array[] | undefined; readonly progress: LoadProgressSum },
+    { bos, progress, loras }: LoadedParts,
   ) {
     this.description = description;
     this.precision = precision;
@@ -50,6 +60,8 @@ export class LoadedModel {
     this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
     // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).
     this.vae = new LoadedVae(description.vae, graphs, vae, description.unet.addition !== undefined);
+    // Not the LoRAs themselves: their numbers are in the weights now.
+    this.loras = loras.map(({ address, scale }) => ({ address, scale }));
     this.#networks = [...text, unet, vae];
     this.#progress = progress;
   }
@@ -113,6 +125,11 @@ export class LoadedModel {
     const encoded = encodedText(conditioning, warnings);
     this.#text = { key, encoded };
     return encoded;
+  }
+
+  /** What its LoRAs were made for and `settings` do not do. */
+  warnOfLoras(settings: Settings): readonly string[] {
+    return this.loras.flatMap(({ address }) => unmetNeed(address, settings) ?? []);
   }
 
   /** Gives back all that is on the device, and the device. */

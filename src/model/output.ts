@@ -99,7 +99,12 @@ export function finishImage(
   debug(1, () => JSON.stringify(stats));
   const data = toRgba(image, width, height, model.precision);
   const blank = warnOfOneColour(data);
-  const all = [...warnings, ...warnOfRequest(settings), ...(blank === undefined ? [] : [blank])];
+  const all = [
+    ...warnings,
+    ...warnOfRequest(settings),
+    ...model.warnOfLoras(settings),
+    ...(blank === undefined ? [] : [blank]),
+  ];
   return { width, height, data, seed, stats, warnings: all, parameters: parametersOf(model, settings) };
 }
 
@@ -108,7 +113,7 @@ function parametersOf(model: LoadedModel, settings: Settings): Record<string, st
   const { prompt, negativePrompt, seed, steps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
     settings;
   const guided = isGuided(settings, model.description);
-  const { description, precision, runtime } = model;
+  const { description, precision, runtime, loras } = model;
   return {
     prompt,
     ...(guided && negativePrompt !== undefined && { negativePrompt }),
@@ -122,6 +127,7 @@ function parametersOf(model: LoadedModel, settings: Settings): Record<string, st
     height: String(height),
     scheduler: settings.schedulerName,
     model: description.location,
+    ...(loras.length > 0 && { lora: loras.map(({ address, scale }) => `${address}=${scale}`).join(", ") }),
     precision,
     backend: runtime.backend,
   };

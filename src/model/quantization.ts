@@ -3,7 +3,7 @@ import { MixdqError } from "../base/errors.ts";
 import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Precision } from "../base/types.ts";
 import { noSuchFile, type ModelFiles } from "../weights/files.ts";
-import { httpFiles, percentDecoded, type HttpOptions } from "../weights/http.ts";
+import { httpFile, type HttpOptions } from "../weights/http.ts";
 import type { Pack } from "../weights/pack.ts";
 
 /** What a run computes in. */
@@ -92,10 +92,7 @@ export async function configOfModel(
 
 /** The configuration at an absolute address. Throws `invalid-input` where there is none, `network`. */
 export async function fetchConfig(address: string, signal?: AbortSignal, options?: HttpOptions): Promise<MixdqConfig> {
-  const folder = new URL(".", address);
-  folder.search = new URL(address).search;
-  const name = percentDecoded(new URL(address).pathname.split("/").at(-1)!);
-  const files = httpFiles(folder.href, options);
+  const { files, path: name } = httpFile(address, options);
   const text = await files.text(name, signal);
   if (text === undefined) {
     const advice = "Check the address of the configuration.";

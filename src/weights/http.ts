@@ -165,6 +165,17 @@ function parseBase(baseUrl: string): { base: URL; headers: Readonly<Record<strin
   return { base, headers: username || password ? { authorization: basic(username, password) } : {} };
 }
 
+/** The file at an absolute address, among the files of its folder. Throws as `httpFiles`. */
+export function httpFile(
+  address: string,
+  options?: HttpOptions,
+): { readonly files: ModelFiles; readonly path: string } {
+  const folder = new URL(".", address);
+  folder.search = new URL(address).search;
+  const path = percentDecoded(new URL(address).pathname.split("/").at(-1)!);
+  return { files: httpFiles(folder.href, options), path };
+}
+
 /** RFC 7617, in UTF-8; a URL holds both parts percent-encoded. */
 function basic(username: string, password: string): string {
   const bytes = new TextEncoder().encode(`${percentDecoded(username)}:${percentDecoded(password)}`);
@@ -172,7 +183,7 @@ function basic(username: string, password: string): string {
 }
 
 /** As it is where a "%" encodes nothing. */
-export function percentDecoded(text: string): string {
+function percentDecoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -38,11 +38,7 @@ export async function* streamTensors(
   const reader = new ByteReader(stream.body, where, signal, onBytes);
   try {
     const header = await readHeader(reader, where);
-    // Where the size is known, a damaged file is refused before gigabytes of it have been read.
-    const expected = header.dataStart + header.dataBytes;
-    if (stream.bytes > 0 && stream.bytes < expected)
-      throw truncated(where, `the file has ${stream.bytes} of ${expected} bytes`);
-    if (stream.bytes > expected) throw tooLong(where);
+    refuseSize(stream, header, where);
     for (const entry of header.tensors) {
       if (wanted(entry.name)) yield await readTensor(reader, entry, where);
       else await skipTensor(reader, entry, where);
@@ -67,7 +63,16 @@ export async function readSafetensorsHeader(
   }
 }
 
-async function readHeader(reader: ByteReader, where: string): Promise<SafetensorsHeader & { dataStart: number }> {
+type ReadHeader = SafetensorsHeader & { readonly dataStart: number };
+
+/** Where the size is known, a damaged file is refused before gigabytes of it have been read. */
+function refuseSize({ bytes }: FileStream, { dataStart, dataBytes }: ReadHeader, where: string): void {
+  const expected = dataStart + dataBytes;
+  if (bytes > 0 && bytes < expected) throw truncated(where, `the file has ${bytes} of ${expected} bytes`);
+  if (bytes > expected) throw tooLong(where);
+}
+
+async function readHeader(reader: ByteReader, where: string): Promise<ReadHeader> {
   const length = readHeaderLength(await reader.read(LENGTH_BYTES), where);
   const json = await reader.read(length);
   if (json.length < length) throw truncated(where, `the header ends after ${json.length} of ${length} bytes`);
@@ -84,15 +89,24 @@ async function readTensor(reader: ByteReader, entry: TensorEntry, where: string)
         `(in diffusers: model.to(torch.float16).save_pretrained(...)).`,
     );
   }
-  const length = entry.end - entry.begin;
+  return { name, dtype, shape, bytes: await readBytes(reader, entry, where) };
+}
+
+async function readBytes(
+  reader: ByteReader,
+  { name, begin, end }: TensorEntry,
+  where: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const length = end - begin;
   if (length > MAX_TENSOR_BYTES)
     throw new MixdqError(
       "invalid-model",
-      `${here}: got ${length} bytes, expected at most ${MAX_TENSOR_BYTES} in one tensor. Use a smaller model.`,
+      `${where}: ${printable(name)}: got ${length} bytes, expected at most ${MAX_TENSOR_BYTES} in one tensor. Use a ` +
+        "smaller model.",
     );
   const bytes = await reader.read(length);
   if (bytes.length < length) throw truncated(where, `${printable(name)} has ${bytes.length} of ${length} bytes`);
-  return { name, dtype, shape, bytes };
+  return bytes;
 }
 
 async function skipTensor(reader: ByteReader, entry: TensorEntry, where: string): Promise<void> {
@@ -126,6 +140,31 @@ export function parseSafetensors(content: Uint8Array, where = "safetensors"): Ma
       { dtype, shape, bytes: file.subarray(start + begin, start + end) },
     ]),
   );
+}
+
+/**
+ * All of a file that fits into memory, tensor by tensor: whatever their dtype, each in a buffer of its own. Throws as
+ * `streamTensors`, but for dtypes.
+ */
+export async function readSafetensors(
+  stream: FileStream,
+  where: string,
+  { signal, onBytes }: Pick<StreamOptions, "signal" | "onBytes"> = {},
+): Promise<{ tensors: Map<string, StoredTensor>; metadata: ReadonlyMap<string, string> }> {
+  const reader = new ByteReader(stream.body, where, signal, onBytes);
+  try {
+    const header = await readHeader(reader, where);
+    refuseSize(stream, header, where);
+    const tensors = new Map<string, StoredTensor>();
+    for (const entry of header.tensors) {
+      const { name, dtype, shape } = entry;
+      tensors.set(name, { dtype, shape, bytes: await readBytes(reader, entry, where) });
+    }
+    if (!(await reader.isAtEnd())) throw tooLong(where);
+    return { tensors, metadata: header.metadata };
+  } finally {
+    await reader.close();
+  }
 }
 
 /** What `writeSafetensors` takes: `data` holds the elements as the dtype stores them (Uint16Array for F16, BF16). */

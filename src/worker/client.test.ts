@@ -19,6 +19,7 @@ const REQUEST = {
   model: "https://host/m",
   precision: undefined,
   config: undefined,
+  lora: undefined,
   backend: "webgpu",
   ortUrl: undefined,
   workerUrl: undefined,

@@ -5,6 +5,7 @@
 import { expose, type ProxyMethods, releaseProxy, transfer } from "comlink";
 import { asMixdqError, MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
+import { httpLoras } from "../lora/source.ts";
 import { httpFiles } from "../weights/http.ts";
 import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 
@@ -30,9 +31,16 @@ async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal
 }
 
 const worker: EngineWorker = {
-  load: (job, { model, ...options }, onProgress) =>
+  load: (job, { model, lora, ...options }, onProgress) =>
     run(job, onProgress, async (signal) => {
-      pipeline = await loadPipeline({ ...options, files: httpFiles(model, options), onProgress, signal });
+      const sources = httpLoras(lora, options);
+      pipeline = await loadPipeline({
+        ...options,
+        files: httpFiles(model, options),
+        lora: sources,
+        onProgress,
+        signal,
+      });
       return pipeline.info;
     }),
 

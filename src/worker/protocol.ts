@@ -8,6 +8,7 @@ import type {
   EngineInfo,
   GenerateOptions,
   LoadProgress,
+  LoraOption,
   Precision,
   RawImage,
   StepEvent,
@@ -20,6 +21,8 @@ export interface LoadRequest {
   readonly precision: Precision | undefined;
   /** Absolute URL of a bit-width configuration. */
   readonly config: string | undefined;
+  /** With absolute URLs. */
+  readonly lora: readonly LoraOption[] | undefined;
   readonly backend: Backend;
   /** Absolute URL of the folder with onnxruntime-web's modules. */
   readonly ortUrl: string | undefined;

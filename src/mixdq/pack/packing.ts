@@ -12,6 +12,8 @@ import type { ModelFiles } from "../../weights/files.ts";
 import { findComponent } from "../../weights/folder.ts";
 import { PACK_FORMATS, type PackManifest } from "../../weights/packManifest.ts";
 import { PackWriter, type PackSink } from "../../weights/packWriter.ts";
+import type { Lora } from "../../lora/read.ts";
+import { mergeLoras } from "../../model/adapters.ts";
 import type { ComponentGraphs } from "../../model/graphs.ts";
 import { ROWS_TOGETHER, streamCheckpoint, union } from "../../runtime/weightStream.ts";
 
@@ -24,6 +26,8 @@ export interface PackOptions {
   /** In the order in which they are loaded; the UNet's graph is the quantized one. */
   readonly components: readonly ComponentGraphs[];
   readonly config: MixdqConfig;
+  /** Merged into the weights before these are quantized. */
+  readonly loras?: readonly Lora[];
   /** The text state of the BOS token, where the configuration wants a cache. */
   readonly bos: readonly Float32Array[];
   readonly sink: PackSink;
@@ -40,7 +44,7 @@ const CONFIG = "mixdq.json";
 
 /** Throws `invalid-model` and what reading the model throws; what the sink has written by then is no pack. */
 export async function writePack(options: PackOptions): Promise<PackManifest> {
-  const { name, files, texts, components, config, bos, sink, shardBytes, signal, onProgress } = options;
+  const { name, files, texts, components, config, loras = [], bos, sink, shardBytes, signal, onProgress } = options;
   const found = await Promise.all(
     components.map(({ component }) => findComponent(files, component, { precision: "fp16", signal })),
   );
@@ -53,7 +57,7 @@ export async function writePack(options: PackOptions): Promise<PackManifest> {
   let before = 0;
   for (const [i, component] of components.entries()) {
     await writer.component(component.component);
-    const weights = found[i];
+    const weights = mergeLoras(found[i], component, loras);
     const onBytes = (loaded: number): void => onProgress?.(before + loaded, total);
     await packComponent(component, { ...component, weights, bos, signal, onBytes }, writer);
     before += weights.bytes;
