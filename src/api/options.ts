@@ -84,6 +84,9 @@ export const ENGINE_OPTIONS: OptionTypes<EngineOptions> = {
 export const GENERATE_OPTIONS: OptionTypes<GenerateOptions> = {
   prompt: required(TEXT),
   negativePrompt: TEXT,
+  prompt2: TEXT,
+  negativePrompt2: TEXT,
+  clipSkip: NUMBER,
   seed: SEED,
   numInferenceSteps: NUMBER,
   timesteps: NUMBERS,

@@ -94,6 +94,15 @@ export interface GenerateOptions {
   prompt: string;
   /** What the picture does not show. Used where `guidanceScale` is above 1; default: empty, zeros in SDXL. */
   negativePrompt?: string;
+  /** Another prompt for SDXL's second text encoder (diffusers' prompt_2). Default: `prompt`. */
+  prompt2?: string;
+  /** Another negative prompt for SDXL's second text encoder. Default: `negativePrompt`. */
+  negativePrompt2?: string;
+  /**
+   * How many layers earlier than usual the text encoders' states are read, diffusers' clip_skip: of the prompt alone. A web
+   * UI's "Clip skip 2" is 1 here. Default: 0.
+   */
+  clipSkip?: number;
   /**
    * Any 64-bit seed that PyTorch takes, -2^63 .. 2^64 - 1, beyond 2^53 as a bigint or as text; the start noise equals
    * torch.Generator("cpu").manual_seed(seed). Default: random.

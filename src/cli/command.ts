@@ -43,6 +43,9 @@ const FLAGS_OF_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   ...{ timesteps: ["timesteps"], scheduler: ["scheduler"], eta: ["eta"] },
   ...{
     negativePrompt: ["negative-prompt"],
+    prompt2: ["prompt-2"],
+    negativePrompt2: ["negative-prompt-2"],
+    clipSkip: ["clip-skip"],
     numInferenceSteps: ["steps"],
     guidanceScale: ["guidance", "guidance-scale"],
     guidanceRescale: ["guidance-rescale"],

@@ -34,6 +34,9 @@ const FLAGS = {
   prompt: required(text("TEXT", "what the picture shows"), "say what the picture should show", true),
   out: required(text("image.png", "the PNG file to write"), "the PNG file to write"),
   "negative-prompt": text("TEXT", "what it does not show, with guidance above 1"),
+  "prompt-2": text("TEXT", "another prompt for SDXL's second text encoder"),
+  "negative-prompt-2": text("TEXT", "another negative prompt for SDXL's second text encoder"),
+  "clip-skip": integer("layers of the text encoders to leave out at their end, of the prompt alone, as diffusers; default 0"),
   guidance: number(
     "classifier-free guidance above 1; default: none for models distilled to few steps, else 7.5 (SDXL 5)",
   ),
@@ -78,6 +81,9 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
   const request = withoutUndefined({
     prompt,
     negativePrompt: flags["negative-prompt"],
+    prompt2: flags["prompt-2"],
+    negativePrompt2: flags["negative-prompt-2"],
+    clipSkip: flags["clip-skip"],
     seed: flags.seed,
     numInferenceSteps: flags.steps,
     timesteps: flags.timesteps,

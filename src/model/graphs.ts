@@ -35,11 +35,11 @@ export class ModelGraphs {
     this.#config = config;
   }
 
-  /** Of text encoder `i`, for one prompt. */
-  text(i: number): KeyedGraph {
+  /** Of text encoder `i`, for one prompt; with diffusers' clip_skip, whose weights are among those without. */
+  text(i: number, skip = 0): KeyedGraph {
     const { config, projects } = this.#model.textEncoders[i];
-    const shape = { batch: 1, state: this.#model.textState, projects };
-    return { key: "1", build: () => buildTextEncoder(config, shape, TEXT_TYPE) };
+    const shape = { batch: 1, state: this.#model.textState, projects, skip };
+    return { key: skip === 0 ? "1" : `1 skip ${skip}`, build: () => buildTextEncoder(config, shape, TEXT_TYPE) };
   }
 
   /** `shape` in latents. */

@@ -121,8 +121,8 @@ async function firstToken(
   signal: AbortSignal | undefined,
 ): Promise<Float32Array> {
   const encoders = description.textEncoders.map(
-    (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]),
+    (encoder, i) => new LoadedTextEncoder(encoder, (skip) => graphs.text(i, skip), text[i]),
   );
-  const { hidden } = await encodePrompt(encoders, description, "", { signal, warnings: [] });
+  const { hidden } = await encodePrompt(encoders, description, [""], { signal, warnings: [] });
   return hidden.slice(0, description.unet.crossAttentionDim);
 }

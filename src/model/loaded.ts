@@ -55,7 +55,7 @@ export class LoadedModel {
     this.runtime = runtime;
     this.graphs = graphs;
     this.textEncoders = description.textEncoders.map(
-      (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]),
+      (encoder, i) => new LoadedTextEncoder(encoder, (skip) => graphs.text(i, skip), text[i]),
     );
     this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
     // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).
@@ -106,19 +106,21 @@ export class LoadedModel {
 
   /** The texts of a request, or those of the last one where they are the same. Throws `invalid-output`. */
   async encode(settings: Settings, signal?: AbortSignal): Promise<EncodedText> {
-    const { prompt, negativePrompt } = settings;
+    const { prompt, prompt2, negativePrompt, negativePrompt2, clipSkip } = settings;
     const guided = isGuided(settings, this.description);
-    const key = JSON.stringify([prompt, guided, negativePrompt]);
+    const key = JSON.stringify([prompt, prompt2, clipSkip, guided, negativePrompt, negativePrompt2]);
     if (this.#text?.key === key) return this.#text.encoded;
     const warnings: string[] = [];
-    const encode = (text: string) => encodePrompt(this.textEncoders, this.description, text, { signal, warnings });
-    const positive = await encode(prompt);
+    const encode = (text: string, second: string | undefined, skip: number) =>
+      encodePrompt(this.textEncoders, this.description, [text, second || text], { signal, warnings, clipSkip: skip });
+    const positive = await encode(prompt, prompt2, clipSkip);
     const conditioning = [positive];
     if (guided)
       conditioning.unshift(
         negativePrompt === undefined && this.description.zerosForNoNegative
           ? zeros(positive)
-          : await encode(negativePrompt ?? ""),
+          : // clip_skip is the prompt's alone (diffusers, encode_prompt).
+            await encode(negativePrompt ?? "", negativePrompt2, 0),
       );
     for (const { hidden, pooled } of conditioning)
       for (const values of [hidden, pooled ?? []]) assertFinite(values, "text encoder", this.precision);

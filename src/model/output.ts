@@ -110,13 +110,16 @@ export function finishImage(
 
 /** What a picture was made with, as its PNG says it. */
 function parametersOf(model: LoadedModel, settings: Settings): Record<string, string> {
-  const { prompt, negativePrompt, seed, steps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
+  const { prompt, negativePrompt, prompt2, negativePrompt2, clipSkip, seed, steps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
     settings;
   const guided = isGuided(settings, model.description);
   const { description, precision, runtime, loras } = model;
   return {
     prompt,
     ...(guided && negativePrompt !== undefined && { negativePrompt }),
+    ...(prompt2 && { prompt2 }),
+    ...(guided && negativePrompt2 && { negativePrompt2 }),
+    ...(clipSkip > 0 && { clipSkip: String(clipSkip) }),
     seed: String(seed),
     steps: String(steps),
     ...(timesteps && { timesteps: timesteps.join(",") }),

@@ -1,5 +1,6 @@
 /** What may be asked for, checked against the model before any work begins. */
 import { MixdqError } from "../base/errors.ts";
+import { show } from "../base/printable.ts";
 import { parseSeed, type Seed } from "../base/seed.ts";
 import type { GenerateOptions } from "../base/types.ts";
 import { takesEta, type Scheduler } from "../diffusion/scheduler.ts";
@@ -11,6 +12,10 @@ export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
 export interface Settings {
   readonly prompt: string;
   readonly negativePrompt: string | undefined;
+  /** For SDXL's second text encoder; undefined or empty: the same as for the first, as diffusers has it. */
+  readonly prompt2: string | undefined;
+  readonly negativePrompt2: string | undefined;
+  readonly clipSkip: number;
   readonly seed: Seed;
   /** As many as the scheduler makes. */
   readonly steps: number;
@@ -32,7 +37,10 @@ const MAX_STEPS = 1000;
 /** Fills in the model's defaults; throws `invalid-input` for anything out of range. */
 export function checkRequest(
   request: GenerateRequest,
-  model: Pick<ModelDescription, "unet" | "vae" | "defaultWidth" | "defaultHeight" | "schedulerOf">,
+  model: Pick<
+    ModelDescription,
+    "unet" | "vae" | "defaultWidth" | "defaultHeight" | "schedulerOf" | "textEncoders" | "textState"
+  >,
 ): Settings {
   const refuse = (what: string, got: unknown, expected: string): never => {
     throw new MixdqError("invalid-input", `${what}: got ${String(got)}, expected ${expected}.`);
@@ -43,6 +51,9 @@ export function checkRequest(
   const {
     prompt,
     negativePrompt,
+    prompt2,
+    negativePrompt2,
+    clipSkip = 0,
     seed = Math.floor(Math.random() * 2 ** 32),
     timesteps,
     numInferenceSteps: steps = named.defaultSteps,
@@ -53,6 +64,12 @@ export function checkRequest(
     height = model.defaultHeight,
   } = request;
   if (typeof prompt !== "string") refuse("prompt", typeof prompt, "a text");
+  for (const [name, text] of Object.entries({ prompt2, negativePrompt2 }))
+    if (text !== undefined && model.textEncoders.length < 2)
+      refuse(name, show(text), "none: this model has one text encoder");
+  const most = mostClipSkip(model);
+  if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > most)
+    refuse("clipSkip", clipSkip, `a whole number from 0 to ${most}, the layers of this model's text encoders`);
   if (!Number.isInteger(steps) || steps < 1 || steps > MAX_STEPS)
     refuse("numInferenceSteps", steps, `a whole number from 1 to ${MAX_STEPS}`);
   if (timesteps !== undefined && !(Array.isArray(timesteps) && timesteps.length <= MAX_STEPS))
@@ -69,6 +86,9 @@ export function checkRequest(
   return {
     prompt,
     negativePrompt,
+    prompt2,
+    negativePrompt2,
+    clipSkip,
     seed: parseSeed(seed),
     steps: createScheduler().steps,
     createScheduler,
@@ -80,6 +100,12 @@ export function checkRequest(
     width,
     height,
   };
+}
+
+/** As many as all encoders can skip and still have a state to read. */
+function mostClipSkip({ textEncoders, textState }: Pick<ModelDescription, "textEncoders" | "textState">): number {
+  const layers = Math.min(...textEncoders.map(({ config }) => config.integer("num_hidden_layers")));
+  return textState === "last" ? layers : layers - 1;
 }
 
 /** What was asked for and has no effect, for the user to know. */

@@ -26,19 +26,19 @@ export interface EncodedText {
 
 export class LoadedTextEncoder {
   readonly description: TextEncoderDescription;
-  readonly #graph: KeyedGraph;
+  readonly #graphOf: (clipSkip: number) => KeyedGraph;
   readonly #network: Network;
 
-  constructor(description: TextEncoderDescription, graph: KeyedGraph, network: Network) {
+  constructor(description: TextEncoderDescription, graphOf: (clipSkip: number) => KeyedGraph, network: Network) {
     this.description = description;
-    this.#graph = graph;
+    this.#graphOf = graphOf;
     this.#network = network;
   }
 
   /** hidden [tokens, channels]; pooled [channels] where the encoder has a projection; the text that was cut off. */
   async encode(
     prompt: string,
-    signal: AbortSignal | undefined,
+    { signal, clipSkip }: { readonly signal: AbortSignal | undefined; readonly clipSkip: number },
   ): Promise<{ hidden: Float32Array; pooled: Float32Array | undefined; truncated: string | undefined }> {
     const { component, tokenizer, config, projects } = this.description;
     const { ids, truncated } = tokenizer.encode(prompt);
@@ -46,25 +46,34 @@ export class LoadedTextEncoder {
       ids: Uint32Array.from(ids),
       ...(projects && { eos: Uint32Array.of(pooledToken(config, ids)) }),
     };
-    const outputs = await watched(component, { signal }, (options) => this.#network.run(this.#graph, inputs, options));
+    const graph = this.#graphOf(clipSkip);
+    const outputs = await watched(component, { signal }, (options) => this.#network.run(graph, inputs, options));
     return { hidden: outputs["hidden"], pooled: outputs["pooled"], truncated };
   }
 }
 
-/** A prompt by all encoders. `warnings` gets what was cut off. */
+export interface PromptOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Gets what was cut off. */
+  readonly warnings: string[];
+  /** How many layers before the usual one the states are taken. Default: 0. */
+  readonly clipSkip?: number;
+}
+
+/** A prompt by all encoders; the second may have one of its own. */
 export async function encodePrompt(
   encoders: readonly LoadedTextEncoder[],
   model: Pick<ModelDescription, "unet">,
-  prompt: string,
-  { signal, warnings }: { readonly signal: AbortSignal | undefined; readonly warnings: string[] },
+  [prompt, prompt2 = prompt]: readonly [prompt: string, prompt2?: string],
+  { signal, warnings, clipSkip = 0 }: PromptOptions,
 ): Promise<Conditioning> {
   const states: Float32Array[] = [];
   let pooled: Float32Array | undefined;
   const tokens = encoders[0].description.tokenizer.length;
   for (const [i, encoder] of encoders.entries()) {
     throwIfAborted(signal);
-    const encoded = await encoder.encode(prompt, signal);
-    if (encoded.truncated !== undefined && i === 0)
+    const encoded = await encoder.encode(i === 0 ? prompt : prompt2, { signal, clipSkip });
+    if (encoded.truncated !== undefined && (i === 0 || prompt2 !== prompt))
       warnings.push(`The prompt is longer than the model reads (${tokens} tokens). Cut off: "${encoded.truncated}"`);
     states.push(encoded.hidden);
     pooled = encoded.pooled ?? pooled;

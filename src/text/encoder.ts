@@ -21,12 +21,12 @@ const MAX_TOKENS = 10_000;
 /**
  * ids u32 [batch, 1, tokens, 1] -> `hidden` [batch, 1, tokens, hidden_size], the state after the final norm (`last`,
  * as Stable Diffusion 1 and 2 read it) or the input of the last layer without that norm (`penultimate`, as SDXL does);
- * and, where the model has a projection, eos u32 [batch, 1, 1, 1] -> `pooled` [batch, 1, 1, projection_dim]: the
+ * `skip` layers earlier where it is given (diffusers' clip_skip; the last norm stays where it is); and, where the model has a projection, eos u32 [batch, 1, 1, 1] -> `pooled` [batch, 1, 1, projection_dim]: the
  * projected state of each prompt's end token.
  */
 export function buildTextEncoder(
   config: Config,
-  { batch, state, projects }: { batch: number; state: TextState; projects: boolean },
+  { batch, state, projects, skip = 0 }: { batch: number; state: TextState; projects: boolean; skip?: number },
   dtype: "f32" | "f16",
 ): Graph {
   const channels = config.integer("hidden_size", undefined, MAX_WIDTH);
@@ -49,13 +49,16 @@ export function buildTextEncoder(
     positionCount: tokens,
     channels,
   });
-  let penultimate = x;
-  for (let i = 0; i < layers; i++) {
-    penultimate = x;
+  const states = [x];
+  // Layers whose states are not read are left out where some are skipped; without, the graph names the whole checkpoint.
+  for (let i = 0; i < (projects ? layers : layers - skip); i++) {
     x = encoderLayer(g, `text_model.encoder.layers.${i}`, x, { inner, heads, eps, activation });
+    states.push(x);
   }
-  const last = state === "last" || projects ? g.layerNorm("text_model.final_layer_norm", x, eps) : undefined;
-  g.output("hidden", state === "last" ? last! : penultimate);
+  const norm = (of: Tensor): Tensor => g.layerNorm("text_model.final_layer_norm", of, eps);
+  const read = states[layers - skip - (state === "last" ? 0 : 1)];
+  const last = projects || (state === "last" && skip === 0) ? norm(x) : undefined;
+  g.output("hidden", state === "penultimate" ? read : skip === 0 ? last! : norm(read));
   if (projects) {
     const eos = g.input("eos", [batch, 1, 1, 1], "u32");
     const token = g.gather("text_model.pooled", last!, eos);
