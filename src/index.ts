@@ -6,16 +6,18 @@ import { throwIfAborted } from "./base/errors.ts";
 import { importing } from "./base/offline.ts";
 import { checkOptions, ENGINE_OPTIONS } from "./api/options.ts";
 import { pageUrl } from "./api/pageUrl.ts";
-import { modelUrl } from "./api/support.ts";
+import { modelAddress, modelUrl } from "./api/env.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import type { EngineOptions } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { httpFiles } from "./weights/http.ts";
+import { remoteFiles } from "./weights/address.ts";
 import { loadInWorker } from "./worker/client.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
 export { GeneratedImage } from "./api/image.ts";
 export type { Engine, StreamEvent } from "./engine.ts";
+export { env, type Env } from "./api/env.ts";
+export { KNOWN_MODELS, type KnownModel, type KnownNeed } from "./api/knownModels.ts";
 export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
 export type * from "./base/types.ts";
 
@@ -31,14 +33,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
   const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
-  const request = { model: modelUrl(model), precision, config, backend, ortUrl, stallMs, debug };
+  const request = { model: modelAddress(model), precision, config, backend, ortUrl, stallMs, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {
     if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
     const { loadPipeline } = await importing(import("./pipeline.ts"), "The engine");
-    const { model: url, ...rest } = request;
-    return loadPipeline({ ...rest, files: httpFiles(url, rest), onProgress, signal });
+    const { model: address, ...rest } = request;
+    return loadPipeline({ ...rest, files: remoteFiles(address, rest), onProgress, signal });
   };
   return engineOf(load, signal);
 }

@@ -2,6 +2,7 @@
  * `import { createEngine } from "mixdq-web/node"`: the same engine in Node, on the `webgpu` package (Dawn), or on
  * onnxruntime-web where it is installed. Importing this file does nothing.
  */
+import { hubSettings } from "./api/env.ts";
 import { checkOptions, ENGINE_OPTIONS, TEXT, type OptionTypes } from "./api/options.ts";
 import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
@@ -9,12 +10,12 @@ import { type Engine, engineOf } from "./engine.ts";
 import { parseMixdqConfig } from "./quant/config.ts";
 import { requestNodeGpu } from "./node/adapter.ts";
 import type { AdapterChoice } from "./node/adapterChoice.ts";
-import { diskFiles } from "./node/diskFiles.ts";
 import { readText } from "./node/inputFiles.ts";
+import { modelFiles, nodeHubSettings } from "./node/modelFiles.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
-import { httpFiles } from "./weights/http.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
+export { env, type Env } from "./api/env.ts";
 export { GeneratedImage } from "./api/image.ts";
 export type { AdapterChoice } from "./node/adapterChoice.ts";
 export type { Engine, StreamEvent } from "./engine.ts";
@@ -22,7 +23,10 @@ export type * from "./base/types.ts";
 
 /** What `createEngine` takes in Node: paths besides addresses, and the choice of an adapter. */
 export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
-  /** A folder on disk, or an http(s) URL, of a diffusers model or a pack. */
+  /**
+   * A diffusers model or a pack: a folder on disk, an http(s) URL, or a hub's id (`owner/name[@revision][#folder]`). The
+   * variables HF_ENDPOINT and HF_TOKEN count where `env` says nothing else.
+   */
   model: string;
   /** Path of a bit-width configuration, or its http(s) URL. */
   config?: string;
@@ -42,9 +46,7 @@ export async function createEngine(options: NodeEngineOptions): Promise<Engine> 
   const { model, adapter, config, backend = "webgpu", stallMs, signal, ...rest } = options;
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {
-    const files = isHttp(model)
-      ? httpFiles(model, { ...(stallMs !== undefined && { stallMs }) })
-      : await diskFiles(model);
+    const files = await modelFiles(model, nodeHubSettings(hubSettings()), { stallMs });
     const gpu = backend === "ort-wasm" ? undefined : await requestNodeGpu(adapter);
     return loadPipeline({
       ...rest,

@@ -44,7 +44,8 @@ const SIGNAL: OptionType = {
 };
 const MODEL: OptionType = {
   expected:
-    'the URL of a diffusers folder or of a pack, for example "models/postcard" or "https://host/name/resolve/main"',
+    'the URL or the hub\'s id of a diffusers folder or of a pack, for example "models/postcard", ' +
+    '"https://host/name/resolve/main" or "stabilityai/sdxl-turbo"',
   accepts: (value) => typeof value === "string" && value.trim() !== "",
 };
 const oneOf = (choices: readonly string[]): OptionType => ({

@@ -1,5 +1,6 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { checkSupport, modelUrl } from "./support.ts";
+import { modelUrl } from "./env.ts";
+import { checkSupport } from "./support.ts";
 
 afterEach(() => {
   vi.unstubAllGlobals();

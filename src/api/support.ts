@@ -5,18 +5,19 @@
 import { adapterName } from "../base/adapter.ts";
 import { BACKENDS } from "../base/choices.ts";
 import { MixdqError } from "../base/errors.ts";
-import { redactAddress } from "../base/redact.ts";
 import { checkLimits, NO_ADAPTER } from "../gpu/device.ts";
+import { modelAddress } from "./env.ts";
 import { checkOptions, SUPPORT_OPTIONS } from "./options.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
-import { httpFiles, UnreachableError } from "../weights/http.ts";
+import { remoteFiles } from "../weights/address.ts";
+import { UnreachableError } from "../weights/http.ts";
 import { openModel } from "../weights/pack.ts";
 
 /** What `checkSupport` looks at. */
 export interface SupportOptions {
-  /** URL of a diffusers folder or a pack. Without one, only the machine is looked at. */
+  /** URL or hub's id of a diffusers folder or a pack, as for createEngine. Without one, only the machine is looked at. */
   model?: string;
   /** Default: webgpu. */
   backend?: Backend;
@@ -79,7 +80,7 @@ export async function checkSupport(options: SupportOptions = {}): Promise<Suppor
   let modelBytes = 0;
   if (options.model !== undefined) {
     try {
-      modelBytes = await weightBytes(httpFiles(modelUrl(options.model), { stallMs }), precision, signal);
+      modelBytes = await weightBytes(remoteFiles(modelAddress(options.model), { stallMs }), precision, signal);
     } catch (error) {
       if (signal?.aborted || !(error instanceof MixdqError)) throw error;
       reasons.push({ code: reasonFor(error), message: error.message });
@@ -91,20 +92,6 @@ export async function checkSupport(options: SupportOptions = {}): Promise<Suppor
 function reasonFor(error: MixdqError): ModelReason {
   if (error instanceof UnreachableError) return "offline";
   return error.code === "network" ? "network" : "model";
-}
-
-/** The absolute URL of a model's folder: a worker would resolve a relative one against its own script. */
-export function modelUrl(model: string): string {
-  const base = typeof document === "undefined" ? globalThis.location?.href : document.baseURI;
-  const text = typeof model === "string" ? model.trim() : "";
-  if (text === "" || !URL.canParse(text, base)) {
-    throw new MixdqError(
-      "invalid-input",
-      `model is ${JSON.stringify(typeof model === "string" ? redactAddress(model) : model)}, expected the URL of a diffusers folder, for example "models/postcard" or ` +
-        `"https://host/name/resolve/main".`,
-    );
-  }
-  return new URL(text, base).href;
 }
 
 /** The components whose weights make a picture; a safety checker or an image encoder is not fetched. */

@@ -1,7 +1,7 @@
 /** `mixdq bench`: a picture of the default size, checked against itself, then timed; --debug 2 prints a table by kernel. */
 import { requestNodeGpu } from "../node/adapter.ts";
 import { loadPipeline } from "../pipeline.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { command } from "./command.ts";
 import { integer, withDefault } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
@@ -24,7 +24,7 @@ async function timePictures(runs: number, model: string, run: RunFlags): Promise
   const pipeline = await loadPipeline({
     ...run,
     ...(run.backend === "webgpu" && { gpu: await requestNodeGpu(run.adapter) }),
-    files: await diskFiles(model),
+    files: await modelFiles(model),
   });
   const first = await pipeline.generate({ prompt: PROMPT, seed: 1 });
   const rows: Record<string, number[]> = { encodeMs: [], unetMs: [], decodeMs: [], totalMs: [] };

@@ -11,7 +11,7 @@ import { checkRequest, type Settings } from "../model/request.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readText, sha256 } from "../node/inputFiles.ts";
@@ -59,7 +59,7 @@ async function readTask(flags: Values<typeof FLAGS>) {
   await assertWritable(out);
   const prompts = await readPrompts(flags.prompts, flags.limit);
   const folder = flags.model;
-  const files = hashedFiles(await diskFiles(folder));
+  const files = hashedFiles(await modelFiles(folder));
   const description = await readModel(files);
   const settings = checkSettings(prompts, flags.seed, flags.steps, description);
   return { run, out, prompts, folder, files, description, settings, bos: !flags["no-bos"] };

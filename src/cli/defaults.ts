@@ -24,10 +24,16 @@ function inPackage(): string | undefined {
   }
 }
 
-/** `--model`; without it the default model. Throws `invalid-input` where there is none. */
-export const modelFlag = (what = "a diffusers folder or a pack"): Flag<string> => ({
-  placeholder: "DIR",
-  help: `${what}; default: the model in models/postcard`,
+/**
+ * `--model`; without it the default model. `reads`: only a folder on disk, or what the hub and other servers have, too.
+ * Throws `invalid-input` where there is none.
+ */
+export const modelFlag = (
+  what = "a diffusers folder or a pack",
+  reads: "disk" | "anything" = "anything",
+): Flag<string> => ({
+  placeholder: reads === "disk" ? "DIR" : "DIR|HUB-ID|URL",
+  help: `${what}${reads === "disk" ? "" : ", on disk, as owner/name[@revision][#folder] on the hub, or at an address"}; default: the model in models/postcard`,
   parse: modelFolder,
 });
 

@@ -28,7 +28,7 @@ import { makePictures, type Made, type PictureTask } from "./pictures.ts";
 import { progressBar } from "../node/progressBar.ts";
 
 const FLAGS = {
-  model: modelFlag("a diffusers folder"),
+  model: modelFlag("a diffusers folder", "disk"),
   out: required(
     text(
       "report.json",

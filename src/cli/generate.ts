@@ -7,7 +7,7 @@ import { readFloats } from "../weights/convert.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
 import {
@@ -69,7 +69,7 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
   const { prompt, out, dump, latents } = flags;
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
   const start = latents && (await readLatents(latents));
-  const files = await diskFiles(flags.model);
+  const files = await modelFiles(flags.model);
   // What can be refused is refused before a byte of weights is read.
   const pack = await openPack(files);
   const model = await readModel(pack?.files ?? files);

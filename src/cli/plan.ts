@@ -15,7 +15,7 @@ import { checkRequest, isGuided } from "../model/request.ts";
 import { readSchedulers, type SchedulerChoice } from "../model/schedulers.ts";
 import { quantizableLayers } from "../mixdq/calibration/layers.ts";
 import { uniformConfig } from "../mixdq/calibration/preset.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { assertWritable, tell, writeWhole } from "../node/outputFiles.ts";
 import type { MixdqConfig } from "../quant/config.ts";
 import { openPack } from "../weights/pack.ts";
@@ -25,7 +25,10 @@ import { choice, integer, number, text, toggle, type Values } from "./flags.ts";
 import { readConfig, RUN_FLAGS, runFlags } from "./options.ts";
 
 const FLAGS = {
-  model: text("DIR", "a diffusers folder or a pack; its weights may be missing. Default: the model in models/postcard"),
+  model: text(
+    "DIR|HUB-ID|URL",
+    "a diffusers folder or a pack; its weights may be missing. Default: the model in models/postcard",
+  ),
   like: choice(["sdxl-turbo"], "a known model instead, by its shapes"),
   precision: choice(PRECISIONS, "default fp16; --like takes the same bits for all layers but those a preset raises"),
   config: text("mixdq.json", "the bits of each layer"),
@@ -88,7 +91,7 @@ async function readPlanned(flags: Values<typeof FLAGS>): Promise<Planned> {
   };
   if (like === undefined) {
     const folder = modelFolder(flags.model);
-    const files = await diskFiles(folder);
+    const files = await modelFiles(folder);
     const pack = await openPack(files);
     const model = await readModel(pack?.files ?? files);
     const chosen = await chooseQuantization(pack?.files ?? files, pack, asked);

@@ -5,7 +5,7 @@ import { presetConfig, PRESETS } from "../mixdq/calibration/preset.ts";
 import { buildUNet } from "../diffusion/unet.ts";
 import { writeMixdqConfig } from "../quant/config.ts";
 import { command } from "./command.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { readText } from "../node/inputFiles.ts";
 import { choice, number, required, text, toggle, withDefault, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
@@ -44,7 +44,7 @@ async function writePreset(flags: Values<typeof FLAGS>): Promise<void> {
   if (protect < 0 || protect > 1) throw invalidInput(`--protect ${protect}: expected a share of the layers, 0 to 1.`);
   await assertWritable(out);
   const calibration = await readCalibrationFile(flags.calibration);
-  const unet = await readUNet(await diskFiles(flags.model));
+  const unet = await readUNet(await modelFiles(flags.model));
   const [height, width] = unet.sampleSize;
   const layers = quantizableLayers(buildUNet(unet, { batch: 1, height, width, tokens: 77 }, "unet", "f32"));
   const config = presetConfig(layers, calibration, {

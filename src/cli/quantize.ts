@@ -22,7 +22,7 @@ import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { nameOf, readText } from "../node/inputFiles.ts";
 import { choice, required, tensor, text, type TensorName, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
@@ -66,7 +66,7 @@ async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
     throw invalidInput(
       `--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`,
     );
-  const source = await diskFiles(folder);
+  const source = await modelFiles(folder);
   if (await openPack(source))
     throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
   const files = rememberingFiles(source);

@@ -16,7 +16,7 @@ import { findComponent, readJson } from "../weights/folder.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { diskFiles } from "../node/diskFiles.ts";
+import { modelFiles } from "../node/modelFiles.ts";
 import { command } from "./command.ts";
 import { required, text, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
@@ -49,7 +49,7 @@ async function runUNet({ model, inputs: source, out, ...flags }: Values<typeof F
   setDebug(run.debug);
   await assertWritable(out);
   const tensors = await readTensors(source);
-  const folder = await diskFiles(model);
+  const folder = await modelFiles(model);
   const pack = await openPack(folder);
   const { files } = pack ?? { files: folder };
   const config = await readUNet(files);

@@ -13,7 +13,7 @@ export async function diskFiles(folder: string): Promise<ModelFiles> {
   if (!info?.isDirectory())
     throw new MixdqError(
       "invalid-input",
-      `--model ${folder}: no such folder. Give the folder of a diffusers model: it holds model_index.json, unet/, vae/, ...`,
+      `--model ${folder}: no such folder. Give the folder of a diffusers model (it holds model_index.json, unet/, vae/, ...), its address, or a hub's id.`,
     );
   const at = (name: string): string => path.join(folder, name);
   return {

@@ -5,8 +5,8 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import { redactAddress } from "../base/redact.ts";
-import { MAX_TEXT_BYTES, tooLongText, type FileStream, type ModelFiles } from "./files.ts";
-import { Download, lengthOf } from "./httpDownload.ts";
+import { MAX_TEXT_BYTES, REFUSED, tooLongText, type RemoteFiles } from "./files.ts";
+import { Download, lengthOf, versionOf } from "./httpDownload.ts";
 import { Exchange, type Answer, type HttpOptions } from "./httpExchange.ts";
 import { isInsteadOf, isNote, refusePointer, SNIFF_BYTES } from "./sniff.ts";
 
@@ -17,8 +17,8 @@ export { UnreachableError, type HttpOptions } from "./httpExchange.ts";
  * authentication. Requests throw `network` where a server cannot be reached, is silent for `stallMs` (default 60 s) or
  * fails again and again. Throws `invalid-input` for an address that is none.
  */
-export function httpFiles(baseUrl: string, options: HttpOptions = {}): ModelFiles {
-  const { base, headers } = parseBase(baseUrl);
+export function httpFiles(baseUrl: string, options: HttpOptions = {}): RemoteFiles {
+  const { base, headers } = parseBase(baseUrl, options);
   const location = redactAddress(base.href).replace(/\/$/, "");
   const refusals = new Map<string, string>();
 
@@ -39,10 +39,11 @@ export function httpFiles(baseUrl: string, options: HttpOptions = {}): ModelFile
     return false;
   }
 
-  async function download(path: string, signal: AbortSignal | undefined): Promise<Download | undefined> {
+  async function download(path: string, signal: AbortSignal | undefined) {
     const asked = exchange(path, signal);
     const answer = await asked.get();
-    return isFile(path, answer) ? new Download(asked, answer) : undefined;
+    if (!isFile(path, answer)) return undefined;
+    return { file: Download.of(asked, answer), version: versionOf(answer.response) };
   }
 
   async function sniff(asked: Exchange, path: string): Promise<{ response: Response; head: Uint8Array } | undefined> {
@@ -60,21 +61,41 @@ export function httpFiles(baseUrl: string, options: HttpOptions = {}): ModelFile
     }
   }
 
-  return {
+  const files: RemoteFiles = {
     location,
     refusalOf: (path) => refusals.get(path),
+    text: async (path, signal) => (await files.textFile(path, signal))?.text,
+    open: (path, signal) => files.openFile(path, signal),
 
-    async text(path, signal) {
-      const file = await download(path, signal);
-      if (file === undefined) return undefined;
-      const text = await readText(file, `${location}/${path}`);
+    async textFile(path, signal) {
+      const found = await download(path, signal);
+      if (found === undefined) return undefined;
+      const text = await readText(found.file, `${location}/${path}`);
       refusePointer(text, `${location}/${path}`);
-      return isInsteadOf(path, text) ? undefined : text;
+      return isInsteadOf(path, text) ? undefined : { text, version: found.version };
     },
 
-    async open(path, signal): Promise<FileStream | undefined> {
-      const file = await download(path, signal);
-      return file && { bytes: file.bytes, body: streamOf(file) };
+    async openFile(path, signal) {
+      const found = await download(path, signal);
+      return found && { bytes: found.file.bytes, body: streamOf(found.file), version: found.version };
+    },
+
+    async part(path, part, signal) {
+      return streamOf(await Download.part(exchange(path, signal), part));
+    },
+
+    async version(path, signal) {
+      const asked = exchange(path, signal);
+      const head = await asked.head();
+      if (head?.status === 404 || head?.status === 410) return undefined;
+      if (head?.status === 200) return versionOf(head);
+      const answer = await asked.get("bytes=0-0");
+      answer.connection.close();
+      const { status, statusText } = answer.response;
+      if (status === 404 || status === 410) return undefined;
+      if (status === 200 || status === 206) return versionOf(answer.response);
+      const got = `got status ${status} ${statusText}`.trim();
+      throw new MixdqError("network", `${location}/${path}: ${got}, expected the file. ${REFUSED}`);
     },
 
     async size(path, signal) {
@@ -92,6 +113,7 @@ export function httpFiles(baseUrl: string, options: HttpOptions = {}): ModelFile
       return whole?.status === 200 ? lengthOf(whole) : 0;
     },
   };
+  return files;
 }
 
 /**
@@ -150,7 +172,7 @@ function streamOf(file: Download): ReadableStream<Uint8Array> {
   );
 }
 
-function parseBase(baseUrl: string): { base: URL; headers: Readonly<Record<string, string>> } {
+function parseBase(baseUrl: string, { token }: HttpOptions): { base: URL; headers: Readonly<Record<string, string>> } {
   const page = typeof location === "undefined" ? undefined : location.href;
   const base = URL.canParse(baseUrl, page) ? new URL(baseUrl, page) : undefined;
   if (base?.protocol !== "http:" && base?.protocol !== "https:") {
@@ -162,7 +184,9 @@ function parseBase(baseUrl: string): { base: URL; headers: Readonly<Record<strin
   // fetch refuses addresses with a password in them.
   Object.assign(base, { hash: "", username: "", password: "" });
   if (!base.pathname.endsWith("/")) base.pathname += "/";
-  return { base, headers: username || password ? { authorization: basic(username, password) } : {} };
+  // To this origin only: fetch takes the header off where an answer leads to another one.
+  const authorization = token ? `Bearer ${token}` : username || password ? basic(username, password) : undefined;
+  return { base, headers: authorization === undefined ? {} : { authorization } };
 }
 
 /** RFC 7617, in UTF-8; a URL holds both parts percent-encoded. */

@@ -4,6 +4,7 @@
  * come before is passed over, compared with what had been given out. Wrong bytes are never given out.
  */
 import { MixdqError } from "../base/errors.ts";
+import type { FilePart, FileVersion } from "./files.ts";
 import type { Answer, Connection, Exchange } from "./httpExchange.ts";
 
 export class Download {
@@ -13,10 +14,14 @@ export class Download {
   readonly #isEncoded: boolean;
   /** What proves that another answer is about the same bytes. */
   #validator: string | undefined;
-  #connection!: Connection;
+  #connection: Connection | undefined;
   #reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
-  /** Bytes given out. */
+  /** Bytes given out, or had before. */
   #position = 0;
+  /** Of a part: where it ends. */
+  #end = Infinity;
+  /** Whether another answer is about the same bytes is known without a validator. */
+  #isTrusted = false;
   /** Their checksum, kept where there is no validator. */
   #checksum = FNV_OFFSET;
   #isRestarted = false;
@@ -24,27 +29,46 @@ export class Download {
   #known = 0;
   #knownChecksum = FNV_OFFSET;
 
-  /** `answer` is the first, with status 200. */
-  constructor(exchange: Exchange, answer: Answer) {
+  private constructor(exchange: Exchange, bytes: number, isEncoded: boolean, validator: string | undefined) {
     this.#exchange = exchange;
-    this.bytes = lengthOf(answer.response);
-    this.#isEncoded = isEncoded(answer.response);
-    this.#validator = validatorOf(answer.response);
-    this.#take(answer);
+    this.bytes = bytes;
+    this.#isEncoded = isEncoded;
+    this.#validator = validator;
+  }
+
+  /** A file from its beginning; `answer` is the first, with status 200. */
+  static of(exchange: Exchange, answer: Answer): Download {
+    const { response } = answer;
+    const download = new Download(exchange, lengthOf(response), isEncoded(response), validatorOf(response));
+    download.#take(answer);
     exchange.received(0);
+    return download;
+  }
+
+  /** A part of a file; a version without a tag is one that nothing has to prove. Throws as `read`. */
+  static async part(exchange: Exchange, { from, end, version }: FilePart): Promise<Download> {
+    const download = new Download(exchange, version.bytes, false, version.tag);
+    download.#position = from;
+    download.#end = end;
+    download.#isTrusted = version.tag === undefined;
+    await download.#resume(new Error("the server gives no parts"));
+    exchange.received(0);
+    return download;
   }
 
   /** The next bytes, undefined at the end. Throws `network`, `aborted`, and `integrity` for a file that has changed. */
   async read(): Promise<Uint8Array | undefined> {
     for (;;) {
       try {
-        const chunk = this.#reader && (await this.#connection.within(this.#reader.read())).value;
+        if (this.#position === this.#end) return void this.cancel();
+        const chunk = this.#reader && (await this.#connection!.within(this.#reader.read())).value;
         if (chunk === undefined) {
-          const isShort = this.#known > 0 || (this.bytes > 0 && this.#position < this.bytes);
+          const isShort = this.#known > 0 || this.#end < Infinity || (this.bytes > 0 && this.#position < this.bytes);
           if (isShort) throw new Error(`the server closed the stream, expected ${this.bytes} bytes`);
           return undefined;
         }
-        const fresh = this.#known > 0 ? this.#passOver(chunk) : chunk;
+        const news = this.#known > 0 ? this.#passOver(chunk) : chunk;
+        const fresh = news.subarray(0, this.#end - this.#position);
         if (fresh.length === 0) continue;
         this.#position += fresh.length;
         if (this.#validator === undefined) this.#checksum = fnv1a(fresh, this.#checksum);
@@ -61,7 +85,7 @@ export class Download {
   }
 
   cancel(): void {
-    this.#connection.close();
+    this.#connection?.close();
   }
 
   #take(answer: Answer): void {
@@ -70,8 +94,10 @@ export class Download {
   }
 
   async #resume(cause: unknown): Promise<void> {
-    if (this.#position > 0 && this.#validator !== undefined && !this.#isEncoded) {
-      const answer = await this.#exchange.get(`bytes=${this.#position}-`);
+    const isKnown = this.#isTrusted || this.#validator !== undefined;
+    if ((this.#position > 0 || this.#end < Infinity) && isKnown && !this.#isEncoded) {
+      const last = this.#end < Infinity ? this.#end - 1 : "";
+      const answer = await this.#exchange.get(`bytes=${this.#position}-${last}`);
       this.#known = 0;
       if (this.#isRest(answer.response)) return this.#take(answer);
       if (answer.response.status === 200) return this.#restart(answer, cause);
@@ -91,12 +117,13 @@ export class Download {
     const length = lengthOf(response);
     const validator = validatorOf(response);
     const isOther = length > 0 && this.bytes > 0 && length !== this.bytes;
-    if (isOther || (isAgain && validator !== this.#validator)) {
+    const hasToAgree = !this.#isTrusted && (isAgain || this.#end < Infinity);
+    if (isOther || (hasToAgree && validator !== this.#validator)) {
       connection.close();
       throw this.#changed();
     }
     this.#isRestarted = isAgain;
-    this.#validator = validator;
+    if (!this.#isTrusted) this.#validator = validator;
     this.#known = this.#position;
     this.#knownChecksum = FNV_OFFSET;
     this.#take(answer);
@@ -106,7 +133,7 @@ export class Download {
   #passOver(chunk: Uint8Array): Uint8Array {
     const old = chunk.subarray(0, this.#known);
     this.#known -= old.length;
-    if (this.#validator === undefined) {
+    if (this.#validator === undefined && !this.#isTrusted) {
       this.#knownChecksum = fnv1a(old, this.#knownChecksum);
       if (this.#known === 0 && this.#knownChecksum !== this.#checksum) throw this.#changed();
     }
@@ -115,10 +142,12 @@ export class Download {
 
   /** Whether an answer is the rest of the file, and nothing else. */
   #isRest(response: Response): boolean {
-    if (response.status !== 206 || isEncoded(response) || validatorOf(response) !== this.#validator) return false;
+    if (response.status !== 206 || isEncoded(response)) return false;
+    if (!this.#isTrusted && validatorOf(response) !== this.#validator) return false;
     const range = response.headers.get("content-range");
     // Other sites may hide it from a page, but not the length.
-    if (range === null) return this.bytes > 0 && lengthOf(response) === this.bytes - this.#position;
+    if (range === null)
+      return this.bytes > 0 && lengthOf(response) === Math.min(this.#end, this.bytes) - this.#position;
     const [, first, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range.trim()) ?? [];
     return Number(first) === this.#position && (total === "*" || this.bytes === 0 || Number(total) === this.bytes);
   }
@@ -127,6 +156,20 @@ export class Download {
     const what = `the file changed on the server while it was read (after ${this.#position} bytes)`;
     return new MixdqError("integrity", `${this.#exchange.target.where}: ${what}. Load the model again.`);
   }
+}
+
+/** Which version of its file an answer is about. */
+export function versionOf(response: Response): FileVersion {
+  const strong = validatorOf(response);
+  const { headers } = response;
+  const [, total] = /\/(\d+)$/.exec(headers.get("content-range") ?? "") ?? [];
+  const isPart = response.status === 206;
+  return {
+    bytes: isPart ? Number(total ?? 0) : lengthOf(response),
+    // A weak tag still says whether the meaning is the same, which is what a file kept here has to know.
+    tag: strong ?? headers.get("etag") ?? headers.get("last-modified") ?? undefined,
+    isStrong: strong !== undefined,
+  };
 }
 
 /** Of the body as it will be read; 0 where that is not known. */

@@ -11,6 +11,8 @@ export interface HttpOptions {
   readonly stallMs?: number | undefined;
   /** Milliseconds before the second try; each further one waits twice as long. */
   readonly retryMs?: number | undefined;
+  /** Sent as a bearer token, in place of a name and password. */
+  readonly token?: string | undefined;
 }
 
 /** Static hosts answer within seconds; 30 s of silence are a connection that is dead without knowing. */

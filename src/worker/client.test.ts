@@ -16,7 +16,7 @@ class Unstarted extends EventTarget {
 }
 
 const REQUEST = {
-  model: "https://host/m",
+  model: { kind: "url", url: "https://host/m" },
   precision: undefined,
   config: undefined,
   backend: "webgpu",

@@ -5,7 +5,7 @@
 import { expose, type ProxyMethods, releaseProxy, transfer } from "comlink";
 import { asMixdqError, MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
-import { httpFiles } from "../weights/http.ts";
+import { remoteFiles } from "../weights/address.ts";
 import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 
 const jobs = new Map<number, AbortController>();
@@ -32,7 +32,7 @@ async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal
 const worker: EngineWorker = {
   load: (job, { model, ...options }, onProgress) =>
     run(job, onProgress, async (signal) => {
-      pipeline = await loadPipeline({ ...options, files: httpFiles(model, options), onProgress, signal });
+      pipeline = await loadPipeline({ ...options, files: remoteFiles(model, options), onProgress, signal });
       return pipeline.info;
     }),
 

@@ -12,10 +12,11 @@ import type {
   RawImage,
   StepEvent,
 } from "../base/types.ts";
+import type { ModelAddress } from "../weights/address.ts";
 
 export interface LoadRequest {
   /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */
-  readonly model: string;
+  readonly model: ModelAddress;
   /** Default: fp16, of a pack what it was made for. */
   readonly precision: Precision | undefined;
   /** Absolute URL of a bit-width configuration. */

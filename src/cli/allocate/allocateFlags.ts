@@ -63,7 +63,7 @@ export const ALLOCATE_FLAGS = {
     "pictures decide the ratio: the best allocations of the sweep are drawn with the last N of the judge's prompts, or " +
       "those of a file (.jsonl like the judge's own, else one a line), and the one nearest to FP16 (SSIM) is taken",
   ),
-  model: modelFlag("with --prompts: a diffusers folder"),
+  model: modelFlag("with --prompts: a diffusers folder", "disk"),
   judge: text("DIR", "with --prompts; default: the model's judge/"),
   report: text(
     "FILE",

@@ -26,7 +26,7 @@ const TRIALS = 32;
 
 export const AUTO_FLAGS = {
   out: required(text("FOLDER", "the folder to make everything in"), "the folder to make everything in"),
-  model: modelFlag("a diffusers folder"),
+  model: modelFlag("a diffusers folder", "disk"),
   prompts: text("FILE", "text, one prompt a line; default: calibration.txt in the model's folder"),
   "weight-bits": withDefault(number("bits per weight, on average and at most"), 4),
   "act-bits": withDefault(number("bits of inputs: 4 to 8, or 16 (weights only)"), 8),

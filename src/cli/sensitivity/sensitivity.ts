@@ -8,7 +8,7 @@ import { Measurement, type Work } from "../../mixdq/sensitivity/measurement.ts";
 import { shardOf, type Site } from "../../mixdq/sensitivity/sites.ts";
 import { checkSettings, readPrompts } from "../calibrate.ts";
 import { command } from "../command.ts";
-import { diskFiles } from "../../node/diskFiles.ts";
+import { modelFiles } from "../../node/modelFiles.ts";
 import { loadFloatModel } from "../floatModel.ts";
 import { hashedFiles } from "../../node/hashedFiles.ts";
 import { nameOf, readBytes, readText, sha256 } from "../../node/inputFiles.ts";
@@ -58,7 +58,7 @@ async function readTask(flags: Values<typeof SENSITIVITY_FLAGS>) {
   const calibrationFile = flags.calibration;
   const calibration = await readCalibrationFile(calibrationFile);
   const folder = flags.model;
-  const files = hashedFiles(await diskFiles(folder));
+  const files = hashedFiles(await modelFiles(folder));
   const description = await readModel(files);
   const settings = checkSettings(prompts, flags.seed, flags.steps, description);
   const pictures = Math.min(request.pictures, prompts.length);
