@@ -2,6 +2,7 @@
  * The package's public face. Importing it does nothing (a server-side render may), and the engine itself is fetched
  * only by createEngine. Names follow diffusers in camelCase.
  */
+import { pageMemory, persistStorage } from "./api/cache.ts";
 import { throwIfAborted } from "./base/errors.ts";
 import { importing } from "./base/offline.ts";
 import { checkOptions, ENGINE_OPTIONS } from "./api/options.ts";
@@ -10,12 +11,13 @@ import { modelAddress, modelUrl } from "./api/env.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import type { EngineOptions } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { remoteFiles } from "./weights/address.ts";
+import { openAddress } from "./weights/cache/open.ts";
 import { loadInWorker } from "./worker/client.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
 export { GeneratedImage } from "./api/image.ts";
 export type { Engine, StreamEvent } from "./engine.ts";
+export { deleteModelInCache, hasModelInCache, listCachedModels, type CachedModel } from "./api/cache.ts";
 export { env, type Env } from "./api/env.ts";
 export { KNOWN_MODELS, type KnownModel, type KnownNeed } from "./api/knownModels.ts";
 export { checkSupport, type Support, type SupportOptions, type SupportReason } from "./api/support.ts";
@@ -28,19 +30,21 @@ export type * from "./base/types.ts";
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
   checkOptions("createEngine", options, ENGINE_OPTIONS);
-  const { model, precision, backend = "webgpu", stallMs, debug = 0, onProgress, signal } = options;
+  const { model, precision, backend = "webgpu", cache, stallMs, debug = 0, onProgress, signal } = options;
   throwIfAborted(signal);
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
   const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
-  const request = { model: modelAddress(model), precision, config, backend, ortUrl, stallMs, debug };
+  const request = { model: modelAddress(model), precision, config, backend, ortUrl, cache, stallMs, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
+  const page = { memory: pageMemory(), persist: persistStorage };
   const load = async (): Promise<Pipeline> => {
-    if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
+    if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal, page });
     const { loadPipeline } = await importing(import("./pipeline.ts"), "The engine");
     const { model: address, ...rest } = request;
-    return loadPipeline({ ...rest, files: remoteFiles(address, rest), onProgress, signal });
+    const files = await openAddress(address, { cache, stallMs, ...page });
+    return loadPipeline({ ...rest, files, onProgress, signal });
   };
   return engineOf(load, signal);
 }

@@ -22,7 +22,7 @@ export type { Engine, StreamEvent } from "./engine.ts";
 export type * from "./base/types.ts";
 
 /** What `createEngine` takes in Node: paths besides addresses, and the choice of an adapter. */
-export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
+export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl" | "cache"> {
   /**
    * A diffusers model or a pack: a folder on disk, an http(s) URL, or a hub's id (`owner/name[@revision][#folder]`). The
    * variables HF_ENDPOINT and HF_TOKEN count where `env` says nothing else.
@@ -34,7 +34,7 @@ export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "worke
   adapter?: AdapterChoice;
 }
 
-const { worker: _worker, workerUrl: _workerUrl, ortUrl: _ortUrl, ...SHARED_OPTIONS } = ENGINE_OPTIONS;
+const { worker: _worker, workerUrl: _workerUrl, ortUrl: _ortUrl, cache: _cache, ...SHARED_OPTIONS } = ENGINE_OPTIONS;
 const NODE_OPTIONS: OptionTypes<NodeEngineOptions> = { ...SHARED_OPTIONS, adapter: TEXT };
 
 /**

@@ -31,8 +31,8 @@ export interface SharedEngine {
 
 /** Equal for options that one engine can serve. */
 export function engineKey(options: SharedOptions): string {
-  const { model, precision, config, backend, worker, workerUrl, ortUrl, debug } = options;
-  return JSON.stringify([model, precision, config, backend, worker, workerUrl, ortUrl, debug]);
+  const { model, precision, config, backend, cache, worker, workerUrl, ortUrl, debug } = options;
+  return JSON.stringify([model, precision, config, backend, cache, worker, workerUrl, ortUrl, debug]);
 }
 
 const engines = new Map<string, Shared>();

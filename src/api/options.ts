@@ -64,6 +64,7 @@ export const ENGINE_OPTIONS: OptionTypes<EngineOptions> = {
   onProgress: CALLBACK,
   signal: SIGNAL,
   stallMs: MILLISECONDS,
+  cache: YES_OR_NO,
   worker: YES_OR_NO,
   workerUrl: TEXT,
   ortUrl: TEXT,
@@ -91,6 +92,7 @@ export const SUPPORT_OPTIONS: OptionTypes<SupportOptions> = {
   backend: oneOf(BACKENDS),
   precision: oneOf(PRECISIONS),
   stallMs: MILLISECONDS,
+  cache: YES_OR_NO,
   signal: SIGNAL,
 };
 
@@ -103,6 +105,7 @@ const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   onProgress: ["progressCallback", "progress", "callback"],
   signal: ["abortSignal", "abort", "controller", "abortController"],
   stallMs: ["timeout", "timeoutMs", "stallTimeout"],
+  cache: ["useCache", "useBrowserCache", "cacheDir", "localFilesOnly"],
   worker: ["useWorker"],
   debug: ["verbose", "logLevel"],
   prompt: ["text", "input"],

@@ -9,11 +9,10 @@ import { checkLimits, NO_ADAPTER } from "../gpu/device.ts";
 import { modelAddress } from "./env.ts";
 import { checkOptions, SUPPORT_OPTIONS } from "./options.ts";
 import type { Backend, Precision } from "../base/types.ts";
-import type { ModelFiles } from "../weights/files.ts";
-import { findComponent, readJson } from "../weights/folder.ts";
-import { remoteFiles } from "../weights/address.ts";
+import { keptBytes, keptModel } from "../weights/cache/models.ts";
+import { cacheStorage, openAddress } from "../weights/cache/open.ts";
 import { UnreachableError } from "../weights/http.ts";
-import { openModel } from "../weights/pack.ts";
+import { findWeights } from "../weights/modelWeights.ts";
 
 /** What `checkSupport` looks at. */
 export interface SupportOptions {
@@ -23,7 +22,8 @@ export interface SupportOptions {
   backend?: Backend;
   /** Default: fp16. Decides which of a model's files are fetched. */
   precision?: Precision;
-  /** As for createEngine. */
+  /** As for createEngine; with true, want of room is a reason, too. */
+  cache?: boolean;
   stallMs?: number;
   /** Ends the look at the model. */
   signal?: AbortSignal;
@@ -56,8 +56,12 @@ export interface Support {
   readonly adapter: string;
   /** WebGPU features of the adapter, sorted. */
   readonly features: readonly string[];
-  /** Bytes of weights that createEngine would fetch; 0 where unknown. */
+  /** Bytes of the weights that createEngine would read; 0 where unknown. */
   readonly modelBytes: number;
+  /** How many of them are kept on this device, and need not be fetched. */
+  readonly cachedBytes: number;
+  /** What this site may still store, in bytes, as far as the browser tells. */
+  readonly freeBytes: number | undefined;
 }
 
 /**
@@ -77,16 +81,39 @@ export async function checkSupport(options: SupportOptions = {}): Promise<Suppor
     reasons.push(...machine.reasons);
   }
 
-  let modelBytes = 0;
+  let [modelBytes, kept] = [0, NOTHING_KEPT];
   if (options.model !== undefined) {
     try {
-      modelBytes = await weightBytes(remoteFiles(modelAddress(options.model), { stallMs }), precision, signal);
+      const address = modelAddress(options.model);
+      const files = await openAddress(address, { cache: options.cache === false ? false : undefined, stallMs });
+      modelBytes = (await findWeights(files, precision, signal)).bytes;
+      if (options.cache !== false) kept = await lookAtStorage(files.location, modelBytes);
     } catch (error) {
       if (signal?.aborted || !(error instanceof MixdqError)) throw error;
       reasons.push({ code: reasonFor(error), message: error.message });
     }
   }
-  return { ...machine, ok: reasons.length === 0, reasons, modelBytes };
+  const missing = modelBytes - kept.cachedBytes;
+  if (options.cache === true && !((kept.freeBytes ?? Infinity) >= missing))
+    reasons.push({ code: "storage", message: storageReason(missing, kept.freeBytes!) });
+  return { ...machine, ...kept, ok: reasons.length === 0, reasons, modelBytes };
+}
+
+const NOTHING_KEPT: Pick<Support, "cachedBytes" | "freeBytes"> = { cachedBytes: 0, freeBytes: undefined };
+
+async function lookAtStorage(location: string, modelBytes: number): Promise<typeof NOTHING_KEPT> {
+  const storage = await cacheStorage();
+  if (!storage) return NOTHING_KEPT;
+  const [bytes, room] = await Promise.all([keptBytes(await keptModel(storage, location, "")), storage.room()]);
+  return { cachedBytes: Math.min(bytes, modelBytes), freeBytes: room && Math.max(0, room.quota - room.usage) };
+}
+
+function storageReason(missing: number, free: number): string {
+  const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleString("en")} MB`;
+  return (
+    `${megabytes(missing)} are to be kept, and the browser lets this site store ${megabytes(free)} more. Free space on the disk, ` +
+    "delete other models (deleteModelInCache), or load it without cache: true."
+  );
 }
 
 function reasonFor(error: MixdqError): ModelReason {
@@ -94,21 +121,7 @@ function reasonFor(error: MixdqError): ModelReason {
   return error.code === "network" ? "network" : "model";
 }
 
-/** The components whose weights make a picture; a safety checker or an image encoder is not fetched. */
-const COMPONENTS = ["unet", "vae", "text_encoder", "text_encoder_2"];
-
-async function weightBytes(source: ModelFiles, precision: Precision, signal: AbortSignal | undefined): Promise<number> {
-  const { files, pack } = await openModel(source, signal);
-  if (pack) return pack.manifest.shards.reduce((sum, { bytes }) => sum + bytes, 0);
-  const index = await readJson(files, "model_index.json", signal);
-  // [library, class]; [null, null] for a part that this model does without.
-  const parts = Object.entries(index ?? {}).filter(([, entry]) => Array.isArray(entry) && entry[0] !== null);
-  const names = parts.map(([name]) => name).filter((name) => COMPONENTS.includes(name));
-  const found = await Promise.all(names.map((name) => findComponent(files, name, { precision, signal })));
-  return found.reduce((sum, { bytes }) => sum + bytes, 0);
-}
-
-async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes">> {
+async function lookAtMachine(): Promise<Omit<Support, "ok" | "modelBytes" | "cachedBytes" | "freeBytes">> {
   const backends: Backend[] = typeof WebAssembly === "object" ? ["ort-wasm"] : [];
   const nothing = { backends, adapter: "", features: [] };
   if (typeof isSecureContext !== "undefined" && !isSecureContext) {

@@ -63,6 +63,12 @@ export interface EngineOptions {
    * the silence the file is asked for anew, from where it stopped.
    */
   stallMs?: number;
+  /**
+   * Whether the model's files are kept on this device, so that the next visit fetches nothing that has not changed and a
+   * broken download goes on: true refuses (`quota`) where there is no room, false neither keeps nor takes what is kept.
+   * Default: kept where there is room. Only the worker keeps files.
+   */
+  cache?: boolean;
   /** false runs on the calling thread. Default: true where Worker exists. */
   worker?: boolean;
   /**

@@ -42,10 +42,12 @@ export async function loadModel(
       ({ component }) => pack?.component(component) ?? findComponent(files, component, { precision, signal }),
     ),
   );
-  const progress = new LoadProgressSum(
-    weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i])),
-    onProgress,
+  const sizes = weights.map(({ bytes }, i) => bytes || 2 * parameters(components[i]));
+  await files.reserve?.(
+    sizes.reduce((sum, bytes) => sum + bytes, 0),
+    signal,
   );
+  const progress = new LoadProgressSum(sizes, onProgress);
   const networks: Network[] = [];
   // A pack says what its cache was computed from; here it only has to be the same.
   let bos = pack && bosOfPack(pack, config, description.unet.crossAttentionDim);

@@ -37,6 +37,8 @@ export function listedFiles(files: ModelFiles, list: FileList): ModelFiles {
   return {
     location: files.location,
     refusalOf: (path) => files.refusalOf?.(path),
+    reserve: async (bytes, signal) => files.reserve?.(bytes, signal),
+    forget: async (path) => files.forget?.(path),
     text: async (path, signal) => (list.has(path) ? files.text(path, signal) : undefined),
     open: async (path, signal) => (list.has(path) ? files.open(path, signal) : undefined),
     size: async (path) => list.get(path),

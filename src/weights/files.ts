@@ -11,7 +11,7 @@ export interface ModelFiles {
    * The file as text, or undefined where there is none, in whatever way the source says so. Throws `network` for any
    * other failure, `invalid-model` for a text without end and a Git LFS pointer.
    */
-  text(path: string, signal?: AbortSignal): Promise<string | undefined>;
+  text(path: string, signal?: AbortSignal, expected?: Expected): Promise<string | undefined>;
   /**
    * The file's size in bytes (0 if unknown) and its content as a stream, or undefined where there is none. `expected`: what
    * the caller knows of the content, and checks; whoever keeps the file need not ask its source then.

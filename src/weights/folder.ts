@@ -37,6 +37,11 @@ export interface ComponentWeights {
   tensors(options?: TensorOptions): AsyncGenerator<WeightTensor, void, undefined>;
 }
 
+export interface FoundComponent extends ComponentWeights {
+  /** The files that hold them, and an index of shards. */
+  readonly paths: readonly string[];
+}
+
 /** A model of this family has at most a dozen shards. */
 const MAX_SHARDS = 1000;
 /** As of a header (header.ts); SDXL's UNet has 1680 in an index of 0.2 MB. */
@@ -52,11 +57,15 @@ export async function findComponent(
   files: ModelFiles,
   component: string,
   { precision, signal }: FindOptions,
-): Promise<ComponentWeights> {
+): Promise<FoundComponent> {
   const found = await findWeights(files, component, precision, signal);
   return found.kind === "single"
-    ? { bytes: found.bytes, tensors: (options) => tensorsOfFile(files, found.path, options) }
-    : { bytes: found.totalBytes, tensors: (options) => tensorsOfShards(files, component, found, options) };
+    ? { bytes: found.bytes, paths: [found.path], tensors: (options) => tensorsOfFile(files, found.path, options) }
+    : {
+        bytes: found.totalBytes,
+        paths: [found.path, ...new Set([...found.owners.values()].map((shard) => `${component}/${shard}`))],
+        tensors: (options) => tensorsOfShards(files, component, found, options),
+      };
 }
 
 async function* tensorsOfFile(

@@ -94,8 +94,9 @@ export function httpFiles(baseUrl: string, options: HttpOptions = {}): RemoteFil
       const { status, statusText } = answer.response;
       if (status === 404 || status === 410) return undefined;
       if (status === 200 || status === 206) return versionOf(answer.response);
-      const got = `got status ${status} ${statusText}`.trim();
-      throw new MixdqError("network", `${location}/${path}: ${got}, expected the file. ${REFUSED}`);
+      refusals.set(path, `status ${status} ${statusText}`.trim());
+      const message = `${location}/${path}: got ${refusals.get(path)}, expected the file. ${REFUSED}`;
+      throw new MixdqError("network", message);
     },
 
     async size(path, signal) {

@@ -78,7 +78,7 @@ function packOf(source: ModelFiles, manifest: PackManifest): Pack {
   ): Promise<Uint8Array<ArrayBuffer>> {
     const shard = manifest.shards[index];
     const here = `${source.location}/${shard.file}`;
-    const stream = await source.open(shard.file, signal);
+    const stream = await source.open(shard.file, signal, shard);
     if (stream === undefined) throw noSuchFile(source, shard.file, `a shard that ${where} names`, COPY);
     const report = onBytes && ((count: number) => onBytes(count, shard.file, shard.bytes));
     const reader = new ByteReader(stream.body, here, signal, report);
@@ -97,6 +97,9 @@ function packOf(source: ModelFiles, manifest: PackManifest): Pack {
       if (!(await reader.isAtEnd())) throw wrongSize(here, "more", shard);
       await checkDigest(here, bytes, shard.sha256);
       return bytes;
+    } catch (error) {
+      if (error instanceof MixdqError && error.code === "integrity") await source.forget?.(shard.file);
+      throw error;
     } finally {
       await reader.close();
     }
@@ -138,19 +141,26 @@ function checkedFiles(source: ModelFiles, { files }: PackManifest): ModelFiles {
   return {
     location: source.location,
     refusalOf: (path) => source.refusalOf?.(path),
+    reserve: async (bytes, signal) => source.reserve?.(bytes, signal),
+    forget: async (path) => source.forget?.(path),
     size: async (path) => files.get(path)?.bytes,
     async text(path, signal) {
       const file = files.get(path);
       if (file === undefined) return undefined;
       const here = `${source.location}/${path}`;
-      const text = await source.text(path, signal);
+      const text = await source.text(path, signal, file);
       if (text === undefined) throw noSuchFile(source, path, "one that the manifest names", COPY);
       const bytes = new TextEncoder().encode(text);
-      if (bytes.length !== file.bytes) throw wrongSize(here, bytes.length, file);
-      await checkDigest(here, bytes, file.sha256);
+      try {
+        if (bytes.length !== file.bytes) throw wrongSize(here, bytes.length, file);
+        await checkDigest(here, bytes, file.sha256);
+      } catch (error) {
+        await source.forget?.(path);
+        throw error;
+      }
       return text;
     },
-    open: async (path, signal) => (files.has(path) ? source.open(path, signal) : undefined),
+    open: async (path, signal) => (files.has(path) ? source.open(path, signal, files.get(path)) : undefined),
   };
 }
 

@@ -1,4 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
+import { memoryStorage } from "../weights/cache/storage.ts";
 import { loadInWorker } from "./client.ts";
 
 afterEach(() => vi.unstubAllGlobals());
@@ -22,6 +23,7 @@ const REQUEST = {
   backend: "webgpu",
   ortUrl: undefined,
   workerUrl: undefined,
+  cache: undefined,
   stallMs: undefined,
   debug: 0,
 } as const;
@@ -29,12 +31,16 @@ const REQUEST = {
 test("a worker that cannot be fetched without a network says offline, else what to look at", async () => {
   vi.stubGlobal("Worker", Unstarted);
   vi.stubGlobal("navigator", { onLine: false });
-  await expect(loadInWorker(REQUEST, {})).rejects.toMatchObject({
+  await expect(
+    loadInWorker(REQUEST, { page: { memory: memoryStorage(), persist: async () => false } }),
+  ).rejects.toMatchObject({
     code: "network",
     message: expect.stringMatching("this device is offline. Connect it and try again"),
   });
   vi.stubGlobal("navigator", { onLine: true });
-  await expect(loadInWorker(REQUEST, {})).rejects.toMatchObject({
+  await expect(
+    loadInWorker(REQUEST, { page: { memory: memoryStorage(), persist: async () => false } }),
+  ).rejects.toMatchObject({
     code: "unsupported",
     message: expect.stringMatching("Content-Security-Policy"),
   });

@@ -8,7 +8,7 @@ import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { atMost, settled } from "../base/queue.ts";
 import type { Pipeline } from "../pipeline.ts";
 import type { EngineInfo, LoadProgress } from "../base/types.ts";
-import type { EngineWorker, Outcome, StartRequest } from "./protocol.ts";
+import type { EngineWorker, Outcome, PageServices, StartRequest } from "./protocol.ts";
 import { startWorker } from "./start.ts";
 
 /** How long a worker may take to free its GPU memory before it is ended anyway. */
@@ -23,16 +23,17 @@ const CANCEL_MS = 1000;
 interface Hooks {
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
+  page: PageServices;
 }
 
 /** Throws what the load throws, and `aborted`; the worker is ended then, a busy one CANCEL_MS after the abort. */
-export async function loadInWorker(request: StartRequest, { onProgress, signal }: Hooks): Promise<Pipeline> {
+export async function loadInWorker(request: StartRequest, { onProgress, signal, page }: Hooks): Promise<Pipeline> {
   const { workerUrl, ...rest } = request;
   const load = async (signal: AbortSignal | undefined): Promise<{ thread: Thread; info: EngineInfo }> => {
     const thread = new Thread(await startWorker(workerUrl, signal));
     try {
       const info = await thread.call(
-        (engine, job) => engine.load(job, rest, proxy(onProgress ?? (() => {}))),
+        (engine, job) => engine.load(job, rest, proxy(onProgress ?? (() => {})), proxy(page)),
         signal,
         "must end",
       );

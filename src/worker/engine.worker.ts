@@ -5,14 +5,19 @@
 import { expose, type ProxyMethods, releaseProxy, transfer } from "comlink";
 import { asMixdqError, MixdqError } from "../base/errors.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
-import { remoteFiles } from "../weights/address.ts";
+import { openAddress } from "../weights/cache/open.ts";
+import type { Storage } from "../weights/cache/storage.ts";
 import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 
 const jobs = new Map<number, AbortController>();
 let pipeline: Pipeline | undefined;
 
-/** `callback` is Comlink's, with a port of its own, which would else stay open until some garbage collection. */
-async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal) => Promise<T>): Promise<Outcome<T>> {
+/** `callbacks` are Comlink's, each with a port of its own, which would else stay open until some garbage collection. */
+async function run<T>(
+  job: number,
+  callbacks: readonly unknown[],
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<Outcome<T>> {
   const controller = new AbortController();
   jobs.set(job, controller);
   try {
@@ -25,19 +30,32 @@ async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal
     return { ok: false, code, message };
   } finally {
     jobs.delete(job);
-    (callback as ProxyMethods)[releaseProxy]();
+    for (const callback of callbacks) (callback as ProxyMethods)[releaseProxy]();
   }
 }
 
+const methodsOf = (storage: Storage): Omit<Storage, "isWritable"> => ({
+  read: async (...args) => storage.read(...args),
+  write: async (...args) => storage.write(...args),
+  close: async (...args) => storage.close(...args),
+  list: async (...args) => storage.list(...args),
+  folders: async () => storage.folders(),
+  remove: async (...args) => storage.remove(...args),
+  room: async () => storage.room(),
+});
+
 const worker: EngineWorker = {
-  load: (job, { model, ...options }, onProgress) =>
-    run(job, onProgress, async (signal) => {
-      pipeline = await loadPipeline({ ...options, files: remoteFiles(model, options), onProgress, signal });
+  load: (job, { model, cache, ...options }, onProgress, page) =>
+    run(job, [onProgress, page], async (signal) => {
+      // Comlink's: their methods can be called, their values not be read.
+      const memory = { ...methodsOf(page.memory), isWritable: true };
+      const keep = { cache, stallMs: options.stallMs, memory, persist: () => page.persist() };
+      pipeline = await loadPipeline({ ...options, files: await openAddress(model, keep), onProgress, signal });
       return pipeline.info;
     }),
 
   generate: (job, request, onStep) =>
-    run(job, onStep, async (signal) => {
+    run(job, [onStep], async (signal) => {
       if (!pipeline) throw new MixdqError("invalid-input", "generate was called before the model was loaded.");
       return await pipeline.generate(request, { signal, onStep });
     }).then((outcome) => (outcome.ok ? transfer(outcome, [outcome.value.data.buffer]) : outcome)),

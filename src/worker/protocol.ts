@@ -12,6 +12,7 @@ import type {
   RawImage,
   StepEvent,
 } from "../base/types.ts";
+import type { Storage } from "../weights/cache/storage.ts";
 import type { ModelAddress } from "../weights/address.ts";
 
 export interface LoadRequest {
@@ -24,6 +25,8 @@ export interface LoadRequest {
   readonly backend: Backend;
   /** Absolute URL of the folder with onnxruntime-web's modules. */
   readonly ortUrl: string | undefined;
+  /** As in EngineOptions. */
+  readonly cache: boolean | undefined;
   readonly stallMs: number | undefined;
   readonly debug: number;
 }
@@ -44,8 +47,20 @@ export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
 export type Outcome<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly code: ErrorCode; readonly message: string };
 
+/** What only a page can do for its worker. */
+export interface PageServices {
+  /** Keeps files where the browser has no file system for the page: longer than a worker lives. */
+  readonly memory: Storage;
+  persist(): Promise<boolean>;
+}
+
 export interface EngineWorker {
-  load(job: number, request: LoadRequest, onProgress: (progress: LoadProgress) => void): Promise<Outcome<EngineInfo>>;
+  load(
+    job: number,
+    request: LoadRequest,
+    onProgress: (progress: LoadProgress) => void,
+    page: PageServices,
+  ): Promise<Outcome<EngineInfo>>;
   generate(job: number, request: GenerateRequest, onStep: (event: StepEvent) => void): Promise<Outcome<RawImage>>;
   /** Stops a load or a generate; it then ends with `aborted`. Unknown numbers are jobs that have just ended. */
   cancel(job: number): void;
