@@ -11,6 +11,7 @@ import { FaultServer } from "./server.ts";
 declare global {
   interface Window {
     faults: Faults;
+    mixdq: typeof import("../../src/index.ts");
     gpuLive: GpuLive;
   }
 }
@@ -64,7 +65,8 @@ export class Tab {
   }
 
   options(options: Partial<EngineOptions> = {}): EngineOptions {
-    return { model: `${this.#url}models/m`, precision: "fp32", ...options };
+    // A file that is kept is not fetched, so that nothing could go wrong with it.
+    return { model: `${this.#url}models/m`, precision: "fp32", cache: false, ...options };
   }
 
   create(name = "a", options: Partial<EngineOptions> = {}, abort?: Moment): Promise<Outcome> {

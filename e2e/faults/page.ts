@@ -1,4 +1,5 @@
 /** A page as an app has it, steered by the test through `window.faults`: engines by name, and what became of each call. */
+import * as mixdq from "../../src/index.ts";
 import { createEngine, type Engine, type EngineOptions, type GenerateOptions } from "../../src/index.ts";
 import { defineMixdqImage } from "../../src/element.ts";
 
@@ -19,12 +20,17 @@ export interface Moment {
 export class Faults {
   /** Events of loading and of pictures since the page was opened; the test waits for them. */
   readonly events: string[] = [];
+  /** Of the load that was heard of last. */
+  loadedBytes = 0;
   readonly #engines = new Map<string, Engine>();
   readonly #calls = new Map<string, Promise<Outcome>>();
 
   create(name: string, options: EngineOptions, abort?: Moment): Promise<Outcome> {
     return this.#cancellable(abort, async (signal) => {
-      const onProgress: EngineOptions["onProgress"] = ({ status, file }) => this.#note(`${status} ${file ?? ""}`);
+      const onProgress: EngineOptions["onProgress"] = ({ status, file, loadedBytes }) => {
+        this.loadedBytes = loadedBytes;
+        this.#note(`${status} ${file ?? ""}`);
+      };
       this.#engines.set(name, await createEngine({ ...options, onProgress, signal }));
       return undefined;
     });
@@ -129,5 +135,5 @@ window.Worker = class extends Worker {
   }
 };
 
-Object.assign(window, { faults: new Faults() });
+Object.assign(window, { faults: new Faults(), mixdq });
 defineMixdqImage();
