@@ -289,7 +289,7 @@ class CachedFiles implements ModelFiles {
         const lacking = await freeRoom(model, missing).catch(() => ({ usage: 0, quota: 0 }));
         // The browser may say that there is room and mean something else: tried once.
         if (!lacking && !hasMadeRoom) return (hasMadeRoom = true);
-        if (mustKeep) throw noRoom(where, missing, lacking ?? (await model.storage.room()));
+        if (mustKeep) throw noRoom(where, missing, lacking);
         return false;
       },
     };
@@ -337,12 +337,13 @@ class CachedFiles implements ModelFiles {
     } catch (error) {
       if (error instanceof MixdqError) throw error;
       if (!isQuotaError(error)) this.#isBroken = true;
-      else if (this.#options.mustKeep) throw noRoom(this.location, 0, await this.#options.model.storage.room());
+      else if (this.#options.mustKeep) throw noRoom(this.location, 0, undefined);
       return undefined;
     }
   }
 }
 
+/** `room`: what the browser says there is; undefined where it refused although it said that there is enough. */
 function noRoom(
   where: string,
   missing: number,
