@@ -42,7 +42,7 @@ export interface EngineOptions {
   /**
    * A model of a diffusers folder or a pack: its URL, relative to the page or absolute, or the id of a model on the hub
    * (`env.remoteHost`), `owner/name[@revision][#folder]`, also with `hf://` before it. Two plain names with a slash between
-   * them are an id, except `models/name`; write `./name/name` for a folder beside the page.
+   * them are an id, except below `models/`; write `./name/name` for a folder beside the page.
    */
   model: string;
   /** Default: fp16; of a pack, what it was made for (fp16 and fp32 it cannot do). */
