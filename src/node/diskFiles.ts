@@ -7,6 +7,11 @@ import { MixdqError } from "../base/errors.ts";
 import { MAX_TEXT_BYTES, tooLongText, type ModelFiles } from "../weights/files.ts";
 import { refusePointer } from "../weights/sniff.ts";
 
+/** A single file, among the files of its folder; whether it is there shows when it is opened. */
+export function diskFile(file: string): { readonly files: ModelFiles; readonly path: string } {
+  return { files: filesIn(path.dirname(file)), path: path.basename(file) };
+}
+
 /** Throws `invalid-input` where there is no such folder. */
 export async function diskFiles(folder: string): Promise<ModelFiles> {
   const info = await stat(folder).catch(() => undefined);
@@ -15,6 +20,10 @@ export async function diskFiles(folder: string): Promise<ModelFiles> {
       "invalid-input",
       `--model ${folder}: no such folder. Give the folder of a diffusers model: it holds model_index.json, unet/, vae/, ...`,
     );
+  return filesIn(folder);
+}
+
+function filesIn(folder: string): ModelFiles {
   const at = (name: string): string => path.join(folder, name);
   return {
     location: folder,
@@ -30,6 +39,11 @@ export async function diskFiles(folder: string): Promise<ModelFiles> {
       orMissing(at(name), async (file, size) => {
         const chunks = createReadStream(file, { highWaterMark: 2 ** 20 });
         return { bytes: size, body: Readable.toWeb(chunks) as ReadableStream<Uint8Array> };
+      }),
+    range: (name, { begin, end }) =>
+      orMissing(at(name), async (file) => {
+        const chunks = createReadStream(file, { highWaterMark: 2 ** 20, start: begin, end: end - 1 });
+        return { bytes: end - begin, body: Readable.toWeb(chunks) as ReadableStream<Uint8Array> };
       }),
     size: (name) => orMissing(at(name), async (_, size) => size),
   };

@@ -14,12 +14,25 @@ export interface ModelFiles {
   text(path: string, signal?: AbortSignal): Promise<string | undefined>;
   /** The file's size in bytes (0 if unknown) and its content as a stream, or undefined where there is none. */
   open(path: string, signal?: AbortSignal): Promise<FileStream | undefined>;
+  /**
+   * A part of the file, or undefined where there is none or the source gives no parts: then the file is opened, and what
+   * lies before is passed over.
+   */
+  range?(path: string, span: ByteSpan, signal?: AbortSignal): Promise<FileStream | undefined>;
   /** The file's size alone, without reading it. Sources that leave it out are opened instead. */
   size?(path: string, signal?: AbortSignal): Promise<number | undefined>;
   /** Whether asking for a file that is not there costs nothing, so that no list of files is needed. */
   readonly isLocal?: boolean | undefined;
   /** What a server answered for a file that it refused, rather than said that there is none ("status 403 Forbidden"). */
   refusalOf?(path: string): string | undefined;
+  /** What to tell whoever makes pictures with the model: parts of it that are not used. */
+  readonly notes?: readonly string[] | undefined;
+}
+
+/** Bytes from `begin` up to, not including, `end`. */
+export interface ByteSpan {
+  readonly begin: number;
+  readonly end: number;
 }
 
 export interface FileStream {

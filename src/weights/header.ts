@@ -63,6 +63,12 @@ export interface SafetensorsHeader {
   readonly dataBytes: number;
 }
 
+/** A header as it stands in its file. */
+export interface PlacedHeader extends SafetensorsHeader {
+  /** Where its tensors' bytes are counted from, in bytes of the file. */
+  readonly dataStart: number;
+}
+
 /** The bytes before the JSON: its length, little-endian. */
 export const LENGTH_BYTES = 8;
 /** The reference implementation's own limit; SDXL's UNet needs 0.2 MB. */
@@ -101,6 +107,9 @@ function guessContent(head: Uint8Array): string | undefined {
   if (/^\s*</.test(text)) return "an HTML or XML page (probably an error page)";
   if (text.startsWith("version ")) return "a Git LFS pointer, not the file itself (run `git lfs pull`)";
   if (text.startsWith("PK\x03\x04")) return "a ZIP or PyTorch .bin file (save the model with safe_serialization=True)";
+  // Protocols 2 to 5.
+  if (/^\x80[\x02-\x05]/.test(text)) return "a Python pickle, as .ckpt files are, which can run code when it is read";
+  if (text.startsWith("GGUF")) return "a GGUF file";
   if (/^\s*[{[]"/.test(text)) return "a JSON file";
   return undefined;
 }

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { httpFiles, UnreachableError } from "./http.ts";
@@ -459,5 +460,35 @@ describe("a body that breaks off", () => {
       },
     );
     expect(await httpFiles(server.url, QUICK).text("a.json")).toBe(text);
+  });
+});
+
+describe("a part of a file", () => {
+  const content = noise(100_000);
+  const span = { begin: 20_000, end: 60_000 };
+
+  test("is asked for as one, and carried on as one where it breaks off", async () => {
+    const server = await serveFiles(
+      { "unet.bin": content },
+      {
+        special(_, __, response, count) {
+          if (count > 0) return false;
+          response.writeHead(206, {
+            etag: `"${createHash("sha256").update(content).digest("hex")}"`,
+            "content-range": `bytes 20000-59999/${content.length}`,
+            "content-length": 40_000,
+          });
+          return breakOff(response, content.subarray(20_000, 25_000));
+        },
+      },
+    );
+    const part = await httpFiles(server.url, QUICK).range!("unet.bin", span);
+    expectSame(new Uint8Array(await new Response(part!.body).arrayBuffer()), content.subarray(20_000, 60_000));
+    expect(server.asked.map(({ range }) => range)).toEqual(["bytes=20000-59999", "bytes=25000-59999"]);
+  });
+
+  test("is none where a server sends the whole", async () => {
+    const { url } = await serveFiles({ "unet.bin": content }, { ranges: false });
+    expect(await httpFiles(url, QUICK).range!("unet.bin", span)).toBeUndefined();
   });
 });

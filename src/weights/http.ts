@@ -6,7 +6,7 @@
 import { MixdqError } from "../base/errors.ts";
 import { redactAddress } from "../base/redact.ts";
 import { MAX_TEXT_BYTES, tooLongText, type FileStream, type ModelFiles } from "./files.ts";
-import { Download, lengthOf } from "./httpDownload.ts";
+import { Download, isPart, lengthOf } from "./httpDownload.ts";
 import { Exchange, type Answer, type HttpOptions } from "./httpExchange.ts";
 import { isInsteadOf, isNote, refusePointer, SNIFF_BYTES } from "./sniff.ts";
 
@@ -75,6 +75,17 @@ export function httpFiles(baseUrl: string, options: HttpOptions = {}): ModelFile
     async open(path, signal): Promise<FileStream | undefined> {
       const file = await download(path, signal);
       return file && { bytes: file.bytes, body: streamOf(file) };
+    },
+
+    async range(path, span, signal): Promise<FileStream | undefined> {
+      const asked = exchange(path, signal);
+      const answer = await asked.get(`bytes=${span.begin}-${span.end - 1}`);
+      if (isPart(answer.response, span)) {
+        const part = new Download(asked, answer, span);
+        return { bytes: span.end - span.begin, body: streamOf(part) };
+      }
+      answer.connection.close();
+      return undefined;
     },
 
     async size(path, signal) {
@@ -163,6 +174,17 @@ function parseBase(baseUrl: string): { base: URL; headers: Readonly<Record<strin
   Object.assign(base, { hash: "", username: "", password: "" });
   if (!base.pathname.endsWith("/")) base.pathname += "/";
   return { base, headers: username || password ? { authorization: basic(username, password) } : {} };
+}
+
+/** The file at an absolute address, among the files of its folder. Throws as `httpFiles`. */
+export function httpFile(
+  address: string,
+  options?: HttpOptions,
+): { readonly files: ModelFiles; readonly path: string } {
+  const folder = new URL(".", address);
+  folder.search = new URL(address).search;
+  const path = percentDecoded(new URL(address).pathname.split("/").at(-1)!);
+  return { files: httpFiles(folder.href, options), path };
 }
 
 /** RFC 7617, in UTF-8; a URL holds both parts percent-encoded. */

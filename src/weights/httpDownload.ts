@@ -4,11 +4,16 @@
  * come before is passed over, compared with what had been given out. Wrong bytes are never given out.
  */
 import { MixdqError } from "../base/errors.ts";
+import type { ByteSpan } from "./files.ts";
 import type { Answer, Connection, Exchange } from "./httpExchange.ts";
 
 export class Download {
-  /** Of the file as it will be read; 0 where the server does not say, or sends it compressed. */
+  /** Where reading ends, of the file as it will be read; 0 where the server does not say, or sends it compressed. */
   readonly bytes: number;
+  /** Of a part: where it begins and ends. */
+  readonly #span: ByteSpan | undefined;
+  /** Of the whole file; 0 where that is not known. */
+  readonly #totalBytes: number;
   readonly #exchange: Exchange;
   readonly #isEncoded: boolean;
   /** What proves that another answer is about the same bytes. */
@@ -24,10 +29,13 @@ export class Download {
   #known = 0;
   #knownChecksum = FNV_OFFSET;
 
-  /** `answer` is the first, with status 200. */
-  constructor(exchange: Exchange, answer: Answer) {
+  /** `answer` is the first, with status 200; or the part `span` of the file (`isPart`). */
+  constructor(exchange: Exchange, answer: Answer, span?: ByteSpan) {
     this.#exchange = exchange;
-    this.bytes = lengthOf(answer.response);
+    this.#span = span;
+    this.#position = span?.begin ?? 0;
+    this.#totalBytes = span ? totalOf(answer.response) : lengthOf(answer.response);
+    this.bytes = span?.end ?? this.#totalBytes;
     this.#isEncoded = isEncoded(answer.response);
     this.#validator = validatorOf(answer.response);
     this.#take(answer);
@@ -38,13 +46,19 @@ export class Download {
   async read(): Promise<Uint8Array | undefined> {
     for (;;) {
       try {
+        // After a restart, a part lies within the whole file.
+        if (this.#span && this.#position === this.bytes) {
+          this.cancel();
+          return undefined;
+        }
         const chunk = this.#reader && (await this.#connection.within(this.#reader.read())).value;
         if (chunk === undefined) {
           const isShort = this.#known > 0 || (this.bytes > 0 && this.#position < this.bytes);
           if (isShort) throw new Error(`the server closed the stream, expected ${this.bytes} bytes`);
           return undefined;
         }
-        const fresh = this.#known > 0 ? this.#passOver(chunk) : chunk;
+        const rest = this.#known > 0 ? this.#passOver(chunk) : chunk;
+        const fresh = this.#span ? rest.subarray(0, this.bytes - this.#position) : rest;
         if (fresh.length === 0) continue;
         this.#position += fresh.length;
         if (this.#validator === undefined) this.#checksum = fnv1a(fresh, this.#checksum);
@@ -71,7 +85,7 @@ export class Download {
 
   async #resume(cause: unknown): Promise<void> {
     if (this.#position > 0 && this.#validator !== undefined && !this.#isEncoded) {
-      const answer = await this.#exchange.get(`bytes=${this.#position}-`);
+      const answer = await this.#exchange.get(`bytes=${this.#position}-${this.#span ? this.bytes - 1 : ""}`);
       this.#known = 0;
       if (this.#isRest(answer.response)) return this.#take(answer);
       if (answer.response.status === 200) return this.#restart(answer, cause);
@@ -84,13 +98,18 @@ export class Download {
   async #restart(answer: Answer, cause: unknown): Promise<void> {
     const { response, connection } = answer;
     const isAgain = this.#position > 0;
+    // What lies before a part was never seen: without a validator, nothing proves that it is of the same file.
+    if (this.#span && this.#validator === undefined) {
+      connection.close();
+      throw await this.#exchange.failure(cause);
+    }
     if (response.status !== 200 || (isAgain && this.#isRestarted)) {
       connection.close();
       throw await this.#exchange.failure(response.status === 200 ? cause : new Error(`then status ${response.status}`));
     }
     const length = lengthOf(response);
     const validator = validatorOf(response);
-    const isOther = length > 0 && this.bytes > 0 && length !== this.bytes;
+    const isOther = length > 0 && this.#totalBytes > 0 && length !== this.#totalBytes;
     if (isOther || (isAgain && validator !== this.#validator)) {
       connection.close();
       throw this.#changed();
@@ -120,13 +139,28 @@ export class Download {
     // Other sites may hide it from a page, but not the length.
     if (range === null) return this.bytes > 0 && lengthOf(response) === this.bytes - this.#position;
     const [, first, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range.trim()) ?? [];
-    return Number(first) === this.#position && (total === "*" || this.bytes === 0 || Number(total) === this.bytes);
+    const isSame = total === "*" || this.#totalBytes === 0 || Number(total) === this.#totalBytes;
+    return Number(first) === this.#position && isSame;
   }
 
   #changed(): MixdqError {
     const what = `the file changed on the server while it was read (after ${this.#position} bytes)`;
     return new MixdqError("integrity", `${this.#exchange.target.where}: ${what}. Load the model again.`);
   }
+}
+
+/** Whether an answer is exactly the part that was asked for; not of one that is sent compressed. */
+export function isPart(response: Response, { begin, end }: ByteSpan): boolean {
+  if (response.status !== 206 || isEncoded(response)) return false;
+  const range = response.headers.get("content-range");
+  if (range === null) return lengthOf(response) === end - begin;
+  const [, first, last] = /^bytes (\d+)-(\d+)\/(?:\d+|\*)$/.exec(range.trim()) ?? [];
+  return Number(first) === begin && Number(last) === end - 1;
+}
+
+/** Of the whole file that an answer is a part of; 0 where it does not say. */
+function totalOf({ headers }: Response): number {
+  return Number(/\/(\d+)$/.exec(headers.get("content-range")?.trim() ?? "")?.[1] ?? 0);
 }
 
 /** Of the body as it will be read; 0 where that is not known. */

@@ -7,7 +7,7 @@ import { printable } from "../base/printable.ts";
 import { ByteReader } from "./byteReader.ts";
 import type { FileStream } from "./files.ts";
 import { LENGTH_BYTES, MAX_TENSOR_BYTES, parseHeader, readHeaderLength, tensorBytes } from "./header.ts";
-import type { FloatDType, SafetensorsHeader, TensorEntry } from "./header.ts";
+import type { FloatDType, PlacedHeader, TensorEntry } from "./header.ts";
 
 export interface StreamOptions {
   readonly signal?: AbortSignal | undefined;
@@ -58,7 +58,7 @@ export async function readSafetensorsHeader(
   stream: FileStream,
   where: string,
   signal?: AbortSignal,
-): Promise<SafetensorsHeader> {
+): Promise<PlacedHeader> {
   const reader = new ByteReader(stream.body, where, signal);
   try {
     return await readHeader(reader, where);
@@ -67,7 +67,7 @@ export async function readSafetensorsHeader(
   }
 }
 
-async function readHeader(reader: ByteReader, where: string): Promise<SafetensorsHeader & { dataStart: number }> {
+async function readHeader(reader: ByteReader, where: string): Promise<PlacedHeader> {
   const length = readHeaderLength(await reader.read(LENGTH_BYTES), where);
   const json = await reader.read(length);
   if (json.length < length) throw truncated(where, `the header ends after ${json.length} of ${length} bytes`);
