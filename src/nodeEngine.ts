@@ -9,10 +9,9 @@ import { type Engine, engineOf } from "./engine.ts";
 import { parseMixdqConfig } from "./quant/config.ts";
 import { requestNodeGpu } from "./node/adapter.ts";
 import type { AdapterChoice } from "./node/adapterChoice.ts";
-import { diskFiles } from "./node/diskFiles.ts";
 import { readText } from "./node/inputFiles.ts";
+import { modelFiles } from "./node/modelPlaces.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
-import { httpFiles } from "./weights/http.ts";
 
 export { MixdqError, type ErrorCode } from "./base/errors.ts";
 export { GeneratedImage } from "./api/image.ts";
@@ -22,7 +21,7 @@ export type * from "./base/types.ts";
 
 /** What `createEngine` takes in Node: paths besides addresses, and the choice of an adapter. */
 export interface NodeEngineOptions extends Omit<EngineOptions, "worker" | "workerUrl" | "ortUrl"> {
-  /** A folder on disk, or an http(s) URL, of a diffusers model or a pack. */
+  /** A diffusers folder, a pack or a single .safetensors file, on disk or at an http(s) URL; the parts likewise. */
   model: string;
   /** Path of a bit-width configuration, or its http(s) URL. */
   config?: string;
@@ -39,12 +38,16 @@ const NODE_OPTIONS: OptionTypes<NodeEngineOptions> = { ...SHARED_OPTIONS, adapte
  */
 export async function createEngine(options: NodeEngineOptions): Promise<Engine> {
   checkOptions("createEngine", options, NODE_OPTIONS);
-  const { model, adapter, config, backend = "webgpu", stallMs, signal, ...rest } = options;
+  const { model, variant, vae, textEncoder, configFrom, predictionType, ...others } = options;
+  const { adapter, config, backend = "webgpu", stallMs, signal, ...rest } = others;
   throwIfAborted(signal);
   const load = async (): Promise<Pipeline> => {
-    const files = isHttp(model)
-      ? httpFiles(model, { ...(stallMs !== undefined && { stallMs }) })
-      : await diskFiles(model);
+    const files = await modelFiles(
+      model,
+      { variant, vae, textEncoder, configFrom, predictionType },
+      { stallMs },
+      signal,
+    );
     const gpu = backend === "ort-wasm" ? undefined : await requestNodeGpu(adapter);
     return loadPipeline({
       ...rest,

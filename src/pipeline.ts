@@ -141,7 +141,7 @@ class ModelPipeline implements Pipeline {
 
     const { hidden, pooled } = text.conditioning.at(-1)!;
     onIntermediates?.({ ...denoised, promptEmbeds: hidden, tokens: model.graphs.tokens, pooled, image });
-    return finishImage(model, settings, image, { warnings: text.warnings, times });
+    return finishImage(model, settings, image, { warnings: [...model.description.notes, ...text.warnings], times });
   }
 
   async dispose(): Promise<void> {

@@ -44,7 +44,7 @@ const SIGNAL: OptionType = {
 };
 const MODEL: OptionType = {
   expected:
-    'the URL of a diffusers folder or of a pack, for example "models/postcard" or "https://host/name/resolve/main"',
+    'the URL of a diffusers folder, of a pack or of a .safetensors file, for example "models/postcard" or "https://host/name/resolve/main"',
   accepts: (value) => typeof value === "string" && value.trim() !== "",
 };
 const oneOf = (choices: readonly string[]): OptionType => ({
@@ -66,6 +66,11 @@ export const ENGINE_OPTIONS: OptionTypes<EngineOptions> = {
   worker: YES_OR_NO,
   workerUrl: TEXT,
   ortUrl: TEXT,
+  variant: TEXT,
+  vae: TEXT,
+  textEncoder: TEXT,
+  configFrom: TEXT,
+  predictionType: oneOf(["epsilon", "v_prediction", "sample"]),
   debug: NUMBER,
 };
 

@@ -4,6 +4,7 @@
  */
 import { adapterName } from "../base/adapter.ts";
 import { BACKENDS } from "../base/choices.ts";
+import { httpModel } from "../checkpoint/http.ts";
 import { MixdqError } from "../base/errors.ts";
 import { redactAddress } from "../base/redact.ts";
 import { checkLimits, NO_ADAPTER } from "../gpu/device.ts";
@@ -11,7 +12,7 @@ import { checkOptions, SUPPORT_OPTIONS } from "./options.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import type { ModelFiles } from "../weights/files.ts";
 import { findComponent, readJson } from "../weights/folder.ts";
-import { httpFiles, UnreachableError } from "../weights/http.ts";
+import { UnreachableError } from "../weights/http.ts";
 import { openModel } from "../weights/pack.ts";
 
 /** What `checkSupport` looks at. */
@@ -79,7 +80,11 @@ export async function checkSupport(options: SupportOptions = {}): Promise<Suppor
   let modelBytes = 0;
   if (options.model !== undefined) {
     try {
-      modelBytes = await weightBytes(httpFiles(modelUrl(options.model), { stallMs }), precision, signal);
+      modelBytes = await weightBytes(
+        await httpModel(modelUrl(options.model), {}, { stallMs }, signal),
+        precision,
+        signal,
+      );
     } catch (error) {
       if (signal?.aborted || !(error instanceof MixdqError)) throw error;
       reasons.push({ code: reasonFor(error), message: error.message });

@@ -39,8 +39,21 @@ export interface LoadProgress {
 
 /** What `createEngine` takes: which model, in which numbers, on what. An unknown name is refused with the right one's. */
 export interface EngineOptions {
-  /** URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder), or of a pack. */
+  /**
+   * URL of a diffusers folder (or of a Hugging Face `resolve/<revision>` folder), of a pack, or of a whole model in one
+   * .safetensors file, as A1111 and ComfyUI have them.
+   */
   model: string;
+  /** Of a diffusers folder: the weights that are named so, for example `fp16`, `bf16` or `non_ema`. */
+  variant?: string;
+  /** URL of another VAE: a diffusers folder, its folder `vae`, or a .safetensors file, also a tiny one. */
+  vae?: string;
+  /** URL of other text encoders with their tokenizers: a diffusers folder, or a single file. */
+  textEncoder?: string;
+  /** URL of a diffusers folder whose configs and tokenizers are used; one with CLIP's vocab.json and merges.txt will do. */
+  configFrom?: string;
+  /** What the UNet predicts, for mislabelled models. */
+  predictionType?: "epsilon" | "v_prediction" | "sample";
   /** Default: fp16; of a pack, what it was made for (fp16 and fp32 it cannot do). */
   precision?: Precision;
   /**

@@ -11,13 +11,12 @@ import { checkRequest, type Settings } from "../model/request.ts";
 import type { Graph, Tensor } from "../graph/ops.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
-import { diskFiles } from "../node/diskFiles.ts";
 import { floatRunFlags, loadFloatModel } from "./floatModel.ts";
 import { hashedFiles } from "../node/hashedFiles.ts";
 import { nameOf, readText, sha256 } from "../node/inputFiles.ts";
 import { choice, integer, required, seed, text, toggle, withDefault, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { RUN_FLAGS } from "./options.ts";
+import { PART_FLAGS, readFiles, RUN_FLAGS } from "./options.ts";
 import { withLock } from "../node/lock.ts";
 import { assertWritable, isSpecial, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
@@ -33,6 +32,7 @@ const FLAGS = {
   seed: withDefault(seed("start noise of the first prompt, one more for each that follows"), 0),
   steps: integer("denoising steps; default: the model's own"),
   "no-bos": toggle("record the text's first token too (to see what MixDQ's BOS-aware ranges are good for)"),
+  ...PART_FLAGS,
   ...RUN_FLAGS,
   precision: choice(PRECISIONS, "fp32 or fp16, of the model that is recorded; default fp32"),
 };
@@ -59,7 +59,7 @@ async function readTask(flags: Values<typeof FLAGS>) {
   await assertWritable(out);
   const prompts = await readPrompts(flags.prompts, flags.limit);
   const folder = flags.model;
-  const files = hashedFiles(await diskFiles(folder));
+  const files = hashedFiles(await readFiles(folder, flags));
   const description = await readModel(files);
   const settings = checkSettings(prompts, flags.seed, flags.steps, description);
   return { run, out, prompts, folder, files, description, settings, bos: !flags["no-bos"] };

@@ -26,7 +26,7 @@ function inPackage(): string | undefined {
 
 /** `--model`; without it the default model. Throws `invalid-input` where there is none. */
 export const modelFlag = (what = "a diffusers folder or a pack"): Flag<string> => ({
-  placeholder: "DIR",
+  placeholder: "DIR|FILE",
   help: `${what}; default: the model in models/postcard`,
   parse: modelFolder,
 });

@@ -7,7 +7,6 @@ import { readFloats } from "../weights/convert.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type TensorToWrite } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { diskFiles } from "../node/diskFiles.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
 import {
@@ -23,14 +22,15 @@ import {
   type Values,
 } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
+import { PART_FLAGS, readConfig, readFiles, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
 import { printable } from "../base/printable.ts";
 import { progressLine } from "../node/progress.ts";
 
 const FLAGS = {
-  model: modelFlag("a diffusers folder or a pack"),
+  model: modelFlag("a diffusers folder, a single .safetensors file, or a pack"),
+  ...PART_FLAGS,
   prompt: required(text("TEXT", "what the picture shows"), "say what the picture should show", true),
   out: required(text("image.png", "the PNG file to write"), "the PNG file to write"),
   "negative-prompt": text("TEXT", "what it does not show, with guidance above 1"),
@@ -69,7 +69,7 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
   const { prompt, out, dump, latents } = flags;
   for (const file of [out, ...(dump ? [dump] : [])]) await assertWritable(file);
   const start = latents && (await readLatents(latents));
-  const files = await diskFiles(flags.model);
+  const files = await readFiles(flags.model, flags);
   // What can be refused is refused before a byte of weights is read.
   const pack = await openPack(files);
   const model = await readModel(pack?.files ?? files);

@@ -10,6 +10,8 @@ import { parseMixdqConfig, type MixdqConfig } from "../quant/config.ts";
 import type { Backend, Precision } from "../base/types.ts";
 import { parseSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { readBytes, readText } from "../node/inputFiles.ts";
+import { modelFiles } from "../node/modelPlaces.ts";
+import type { ModelFiles } from "../weights/files.ts";
 import { choice, integer, text, toggle, withDefault, type TensorName, type Values } from "./flags.ts";
 
 /** How a model is run; a command leaves out what it does not allow. */
@@ -23,6 +25,29 @@ export const RUN_FLAGS = {
   "no-share": toggle("a place of its own in GPU memory for every activation"),
   debug: withDefault(integer("1 times and choices, 2 kernel by kernel, 3 all values", "1..3"), 0, "0"),
 } as const;
+
+/** Which parts of a model are taken from elsewhere, and what its own settings have wrong. */
+export const PART_FLAGS = {
+  variant: text("NAME", "the weights of a diffusers folder that are named so: fp16, bf16, non_ema"),
+  vae: text("DIR|FILE", "another VAE: a diffusers folder, its vae/, or a .safetensors file, also a tiny one"),
+  "text-encoder": text("DIR|FILE", "other text encoders with their tokenizers: a diffusers folder, or a single file"),
+  "config-from": text(
+    "DIR",
+    "a diffusers folder whose configs and tokenizers are used, also one with CLIP's vocabulary alone",
+  ),
+  "prediction-type": text("TYPE", "what the UNet predicts, for mislabelled files: epsilon, v_prediction or sample"),
+} as const;
+
+/** The files of the model that the flags describe. Throws `invalid-input`, `invalid-model`, `network`. */
+export function readFiles(model: string, flags: Values<typeof PART_FLAGS>): Promise<ModelFiles> {
+  return modelFiles(model, {
+    variant: flags.variant,
+    vae: flags.vae,
+    textEncoder: flags["text-encoder"],
+    configFrom: flags["config-from"],
+    predictionType: flags["prediction-type"],
+  });
+}
 
 /** The same for a device alone: nothing says what is run on it. */
 export const { precision: _precision, config: _config, backend: _backend, ...DEVICE_FLAGS } = RUN_FLAGS;

@@ -22,11 +22,10 @@ import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
 import { PRECISIONS } from "../base/choices.ts";
 import { command } from "./command.ts";
-import { diskFiles } from "../node/diskFiles.ts";
 import { nameOf, readText } from "../node/inputFiles.ts";
 import { choice, required, tensor, text, type TensorName, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { DEVICE_FLAGS, readConfig, readTensor, runFlags, type RunFlags } from "./options.ts";
+import { DEVICE_FLAGS, PART_FLAGS, readConfig, readFiles, readTensor, runFlags, type RunFlags } from "./options.ts";
 import { withLock } from "../node/lock.ts";
 import { makeFolder, targetOf, tell } from "../node/outputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
@@ -35,7 +34,8 @@ import { describeDuration, progressBar } from "../node/progressBar.ts";
 import { readUNet } from "./unet.ts";
 
 const FLAGS = {
-  model: modelFlag("a diffusers folder (or one with only unet/)"),
+  model: modelFlag("a diffusers folder (or one with only unet/) or a single .safetensors file"),
+  ...PART_FLAGS,
   out: required(
     text("PACK", "the folder to make: manifest.json, shards of 32 MiB, the model's configs"),
     "the folder to make the pack in",
@@ -66,7 +66,7 @@ async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
     throw invalidInput(
       `--out ${out}: is there already, expected a place for a new folder. Choose another, or delete it.`,
     );
-  const source = await diskFiles(folder);
+  const source = await readFiles(folder, flags);
   if (await openPack(source))
     throw invalidInput(`--model ${folder}: is a pack already, expected the model to make one of.`);
   const files = rememberingFiles(source);

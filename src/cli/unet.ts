@@ -16,15 +16,15 @@ import { findComponent, readJson } from "../weights/folder.ts";
 import { openPack } from "../weights/pack.ts";
 import { writeSafetensors, type StoredTensor } from "../weights/safetensors.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
-import { diskFiles } from "../node/diskFiles.ts";
 import { command } from "./command.ts";
 import { required, text, type Values } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
-import { readConfig, readTensors, RUN_FLAGS, runFlags } from "./options.ts";
+import { PART_FLAGS, readConfig, readFiles, readTensors, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
 
 const FLAGS = {
-  model: modelFlag("a diffusers folder (or one with only unet/) or a pack"),
+  model: modelFlag("a diffusers folder (or one with only unet/), a single .safetensors file, or a pack"),
+  ...PART_FLAGS,
   inputs: required(
     text(
       "FILE",
@@ -49,7 +49,7 @@ async function runUNet({ model, inputs: source, out, ...flags }: Values<typeof F
   setDebug(run.debug);
   await assertWritable(out);
   const tensors = await readTensors(source);
-  const folder = await diskFiles(model);
+  const folder = await readFiles(model, flags);
   const pack = await openPack(folder);
   const { files } = pack ?? { files: folder };
   const config = await readUNet(files);

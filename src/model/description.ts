@@ -20,6 +20,8 @@ export interface TextEncoderDescription {
 
 export interface ModelDescription {
   readonly location: string;
+  /** What of its files is not used. */
+  readonly notes: readonly string[];
   /** diffusers' class of the whole, e.g. StableDiffusionXLPipeline. */
   readonly pipeline: string;
   readonly textEncoders: readonly TextEncoderDescription[];
@@ -88,6 +90,7 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
   const [height, width] = unet.sampleSize;
   return {
     location: files.location,
+    notes: files.notes ?? [],
     pipeline,
     textEncoders,
     textState: isXl ? "penultimate" : "last",

@@ -41,6 +41,7 @@ function describe(): ModelDescription {
   const vae = readVaeConfig(new Config("vae/config.json", vaeConfig));
   return {
     location: "fake",
+    notes: [],
     pipeline: "StableDiffusionXLPipeline",
     textEncoders: [encoder("text_encoder", textConfig, false), encoder("text_encoder_2", text2Config, true)],
     textState: "penultimate",

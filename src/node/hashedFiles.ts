@@ -13,6 +13,7 @@ export function hashedFiles(files: ModelFiles): ModelFiles & { digest(): string 
   return {
     location: files.location,
     isLocal: files.isLocal,
+    notes: files.notes,
     refusalOf: (name) => files.refusalOf?.(name),
     size: (name, signal) => sizeOf(files, name, signal),
     async text(name, signal) {

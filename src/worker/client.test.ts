@@ -24,6 +24,7 @@ const REQUEST = {
   workerUrl: undefined,
   stallMs: undefined,
   debug: 0,
+  parts: {},
 } as const;
 
 test("a worker that cannot be fetched without a network says offline, else what to look at", async () => {

@@ -4,8 +4,8 @@
  */
 import { expose, type ProxyMethods, releaseProxy, transfer } from "comlink";
 import { asMixdqError, MixdqError } from "../base/errors.ts";
+import { httpModel } from "../checkpoint/http.ts";
 import { type Pipeline, loadPipeline } from "../pipeline.ts";
-import { httpFiles } from "../weights/http.ts";
 import { STARTED, type EngineWorker, type Outcome } from "./protocol.ts";
 
 const jobs = new Map<number, AbortController>();
@@ -30,9 +30,10 @@ async function run<T>(job: number, callback: unknown, work: (signal: AbortSignal
 }
 
 const worker: EngineWorker = {
-  load: (job, { model, ...options }, onProgress) =>
+  load: (job, { model, parts, ...options }, onProgress) =>
     run(job, onProgress, async (signal) => {
-      pipeline = await loadPipeline({ ...options, files: httpFiles(model, options), onProgress, signal });
+      const files = await httpModel(model, parts, options, signal);
+      pipeline = await loadPipeline({ ...options, files, onProgress, signal });
       return pipeline.info;
     }),
 

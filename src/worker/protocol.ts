@@ -3,6 +3,7 @@
  * importing the other.
  */
 import type { ErrorCode } from "../base/errors.ts";
+import type { ModelParts } from "../checkpoint/open.ts";
 import type {
   Backend,
   EngineInfo,
@@ -16,6 +17,8 @@ import type {
 export interface LoadRequest {
   /** Absolute: a relative URL would be resolved against the worker's script, not against the page. */
   readonly model: string;
+  /** Absolute URLs of parts, and settings. */
+  readonly parts: ModelParts<string>;
   /** Default: fp16, of a pack what it was made for. */
   readonly precision: Precision | undefined;
   /** Absolute URL of a bit-width configuration. */

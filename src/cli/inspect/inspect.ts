@@ -12,12 +12,17 @@ import { parseMixdqConfig } from "../../quant/config.ts";
 import { buildTextEncoder } from "../../text/encoder.ts";
 import { openPack } from "../../weights/pack.ts";
 import { readSafetensorsHeader } from "../../weights/safetensors.ts";
-import { diskFiles } from "../../node/diskFiles.ts";
+import { checkpointFiles } from "../../checkpoint/files.ts";
+import { namesWeights } from "../../checkpoint/open.ts";
+import { diskFile, diskFiles } from "../../node/diskFiles.ts";
 import { readText } from "../../node/inputFiles.ts";
 import { describeCalibration, describeConfig, type Row } from "./inspectQuantization.ts";
+import { describeCheckpoint, missingParts } from "./inspectCheckpoint.ts";
 import { describePack } from "./inspectPack.ts";
 import { command } from "../command.ts";
-import { text } from "../flags.ts";
+import { text, toggle, type Values } from "../flags.ts";
+import { PART_FLAGS, readFiles } from "../options.ts";
+import type { ModelFiles } from "../../weights/files.ts";
 import { invalidInput } from "../../base/errors.ts";
 import { readJson } from "../../base/json.ts";
 import { printable } from "../../base/printable.ts";
@@ -31,14 +36,20 @@ export const inspect = command({
     help: "a diffusers folder, a pack (whose every byte is checked), a .safetensors file, a mixdq.json or a calibration.json",
     most: 1,
   },
-  flags: { model: text("DIR", "with a mixdq.json: the model it is for, to count weights by") },
-  run: ({ model }, [target]) => inspectPath(target, model),
+  flags: {
+    model: text("DIR", "with a mixdq.json: the model it is for, to count weights by"),
+    tensors: toggle("of a .safetensors file that is a model: its tensors, instead of what it is"),
+    ...PART_FLAGS,
+  },
+  run: (flags, [target]) => inspectPath(target, flags),
 });
 
 /** A tensor's name has at most 1024 characters; metadata may hold whole files. */
 const MAX_CELL = 1024;
 
-async function inspectPath(target: string | undefined, model: string | undefined): Promise<void> {
+type InspectFlags = Values<typeof PART_FLAGS> & { readonly model: string | undefined; readonly tensors: boolean };
+
+async function inspectPath(target: string | undefined, { model, tensors, ...parts }: InspectFlags): Promise<void> {
   if (target === undefined)
     throw invalidInput(
       "inspect needs a path: a diffusers folder, a .safetensors file, a mixdq.json or a calibration.json.",
@@ -47,9 +58,12 @@ async function inspectPath(target: string | undefined, model: string | undefined
   if (!info) throw invalidInput(`${target}: no such file or folder.`);
   if (info.isDirectory()) {
     const pack = await openPack(await diskFiles(target));
-    return pack ? print(await describePack(pack)) : inspectModel(target);
+    return pack ? print(await describePack(pack)) : inspectModel(target, await readFiles(target, parts));
   }
-  if (target.endsWith(".safetensors")) return inspectTensors(target, info.size);
+  if (!target.endsWith(".json") && namesWeights(target)) {
+    if (tensors) return inspectTensors(target, info.size);
+    return (await isCheckpoint(target)) ? inspectCheckpoint(target, parts) : inspectTensors(target, info.size);
+  }
   if (target.endsWith(".json")) return inspectJson(target, model);
   throw invalidInput(
     `${target}: expected a diffusers folder or a .safetensors file, or a mixdq.json or a calibration.json.`,
@@ -79,8 +93,23 @@ async function weightsOf(folder: string): Promise<ReadonlyMap<string, number>> {
   return new Map(quantizableLayers(graph).map(({ path, weights }) => [path, weights]));
 }
 
-async function inspectModel(folder: string): Promise<void> {
-  const model = await readModel(await diskFiles(folder));
+/** A file of tensors that belongs to no model (latents, inputs, activations) is listed; a pickle is refused. */
+async function isCheckpoint(file: string): Promise<boolean> {
+  if (!/\.(safetensors|sft)$/i.test(file)) return true;
+  const { files, path: name } = diskFile(file);
+  const { tensors } = await readSafetensorsHeader((await files.open(name))!, file);
+  return tensors.some(({ name }) => /^(model\.diffusion_model\.|input_blocks\.0\.0\.)/.test(name));
+}
+
+async function inspectCheckpoint(file: string, parts: Values<typeof PART_FLAGS>): Promise<void> {
+  const checkpoint = await checkpointFiles(diskFile(file));
+  print(describeCheckpoint(checkpoint));
+  const given = parts.vae !== undefined || parts["text-encoder"] !== undefined;
+  if (missingParts(checkpoint.contents).length === 0 || given) await inspectModel(file, await readFiles(file, parts));
+}
+
+async function inspectModel(folder: string, files: ModelFiles): Promise<void> {
+  const model = await readModel(files);
   const { unet, vae } = model;
   const [height, width] = unet.sampleSize;
   const shape = { batch: 1, height, width, tokens: model.textEncoders[0].tokenizer.length };
