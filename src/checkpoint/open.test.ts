@@ -3,6 +3,8 @@ import path from "node:path";
 import { expect, test } from "vitest";
 import { createTokenizer } from "../text/tokenizer.ts";
 import { findComponent } from "../weights/folder.ts";
+import { serveFiles } from "../weights/server.testing.ts";
+import { httpModel } from "./http.ts";
 import { memoryFiles, zeros } from "./memory.testing.ts";
 import { openPlaces } from "./open.ts";
 import { clipVocabulary } from "./vocabulary.ts";
@@ -97,4 +99,22 @@ test("a VAE comes from a folder of its own, or a file", async () => {
   const golden = path.join(import.meta.dirname, "golden/sd1/model.safetensors");
   const single = await openPlaces(memoryFiles(FOLDER), { vae: place(readFileSync(golden)) });
   expect(JSON.parse((await single.text("vae/config.json"))!)).toMatchObject({ block_out_channels: [4, 4, 8, 8] });
+});
+
+test("over HTTP, a part costs its own bytes", async () => {
+  const bytes = readFileSync(path.join(import.meta.dirname, "golden/sdxl/model.safetensors"));
+  const server = await serveFiles({ "a model.safetensors": bytes });
+  const files = await httpModel(`${server.url}/a%20model.safetensors?token=1`, {}, { retryMs: 1 });
+  expect(files.location).toBe(`${server.url}/a model.safetensors`);
+  const before = server.asked.length;
+  expect(await firstShape(files, "text_encoder_2")).toBeDefined();
+  const ranges = server.asked.slice(before).map(({ range }) =>
+    /^bytes=(\d+)-(\d+)$/
+      .exec(range ?? "")!
+      .slice(1)
+      .map(Number),
+  );
+  const asked = ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  expect(asked).toBeGreaterThan(0);
+  expect(asked).toBeLessThan(bytes.length / 5);
 });
