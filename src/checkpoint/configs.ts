@@ -4,7 +4,6 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import {
-  FAMILIES,
   hasLinearProjections,
   textWidthOf,
   type Component,
@@ -200,5 +199,3 @@ export function shapeOf({ entry: { shape }, part, isTransposed }: Mapped): reado
 
 const DAMAGED = "The file is damaged, or of another kind of model: download it again.";
 const CONFIG_FROM = "Name a diffusers folder with the model's configs (config-from).";
-
-export { FAMILIES };
