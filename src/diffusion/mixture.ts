@@ -1,9 +1,12 @@
 /** Signal and noise at a timestep, in float32, from the running product of 1 - beta. */
-import { f32, sqrt32 } from "./float32.ts";
+import { combine, f32, sqrt32 } from "./float32.ts";
 import type { Mixture, PredictionType } from "./prediction.ts";
 import type { SchedulerConfig } from "./schedulerConfig.ts";
 
 export const signalOf = (alphaCumprod: number): number => sqrt32(alphaCumprod);
+/** A clean sample with the noise of a timestep. */
+export const noised = (clean: Float32Array, noise: Float32Array, alphaCumprod: number): Float32Array =>
+  combine([signalOf(alphaCumprod), clean], [noiseOf(alphaCumprod), noise]);
 export const noiseOf = (alphaCumprod: number): number => sqrt32(f32(1 - alphaCumprod));
 
 /**

@@ -146,6 +146,10 @@ function levelOf(scheduled: number, isFlow: boolean): Level {
   return { scheduled, alpha, sigma, lambda: f32(log32(alpha) - log32(sigma)) };
 }
 
+/** A clean sample at a noise level. */
+export const noisedTo = ({ alpha, sigma }: Level, clean: Float32Array, noise: Float32Array): Float32Array =>
+  combine([alpha, clean], [sigma, noise]);
+
 /** The last outputs, newest first. */
 export class History {
   readonly #size: number;
@@ -164,9 +168,9 @@ export class History {
   }
 }
 
-/** How many outputs a step uses: as many as there are, fewer in the last two steps of a run below 15. */
-export function orderAt(model: SolverModel, call: number, calls: number, isLowered: boolean): number {
+/** How many outputs a step uses: as many as there are (`known`), fewer in the last two steps of a run below 15. */
+export function orderAt(model: SolverModel, call: number, calls: number, known: number, isLowered: boolean): number {
   const isShort = model.lowerOrderFinal && calls < 15;
   const most = call === calls - 1 && (isShort || isLowered) ? 1 : call === calls - 2 && isShort ? 2 : model.order;
-  return Math.min(most, model.order, call + 1);
+  return Math.min(most, model.order, known);
 }

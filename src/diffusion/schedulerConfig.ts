@@ -17,10 +17,12 @@ export interface Run {
   readonly initNoiseSigma: number;
   /** The UNet's input at a call. Default: the sample. */
   scaleModelInput?(sample: Float32Array, call: number): Float32Array;
+  /** A clean sample with as much noise as samples have before a call; `noise` of unit variance. */
+  addNoise(clean: Float32Array, noise: Float32Array, call: number): Float32Array;
   /** The clean sample as this call's output estimates it. Depends on nothing but its arguments. */
   denoised(modelOutput: Float32Array, call: number, sample: Float32Array): Float32Array;
   /**
-   * The sample at the next noise level. Multistep solvers remember earlier outputs: call after call, from 0 on. `noise`
+   * The sample at the next noise level. Multistep solvers remember earlier outputs: call after call, from where the run begins. `noise`
    * gives fresh N(0, 1) values, as many as the sample has, exactly when diffusers draws from its generator.
    */
   step(modelOutput: Float32Array, call: number, sample: Float32Array, noise: () => Float32Array): Float32Array;
@@ -35,6 +37,8 @@ export interface Asked {
   readonly timesteps: readonly number[] | undefined;
   /** 0 .. 1: how much noise comes back at each step of DDIM and TCD. */
   readonly eta: number;
+  /** 0 .. 1: the part of a distillation's timesteps, from the cleanest on, among which LCM picks its steps. */
+  readonly distilledStrength: number;
 }
 
 /** A scheduler class's config, read: makes runs. Throws `invalid-input` for what the class refuses. */

@@ -3,7 +3,7 @@
  * Rounded to float32 where diffusers 0.40 computes in float32.
  */
 import { combine, f32, sqrt32 } from "./float32.ts";
-import { mixtureAt, signalOf } from "./mixture.ts";
+import { mixtureAt, noised, signalOf } from "./mixture.ts";
 import { PREDICTION_TYPES, readLimit, toClean, toEpsilon } from "./prediction.ts";
 import { makeTrainingSchedule, type Family, type Run, type SchedulerConfig } from "./schedulerConfig.ts";
 import { entryAt, readSpacing, roundHalfEven, spacedTimesteps } from "./timestepSpacing.ts";
@@ -26,6 +26,7 @@ export function makeDdim(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noised(clean, noise, alphasCumprod[timesteps[call]]),
       denoised,
       step(output, call, sample, noise) {
         const [now, before] = [timesteps[call], timesteps[call] - stride];

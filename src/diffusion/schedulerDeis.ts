@@ -3,7 +3,7 @@
  * 2204.13902. Rounded to float32 where diffusers 0.40 computes in float32.
  */
 import { combine, exp32, f32, log32 } from "./float32.ts";
-import { History, makeSchedule, orderAt, readSolver, toLimitedEpsilon, type Level } from "./multistep.ts";
+import { History, makeSchedule, noisedTo, orderAt, readSolver, toLimitedEpsilon, type Level } from "./multistep.ts";
 import type { Family, SchedulerConfig } from "./schedulerConfig.ts";
 import { flowTimes } from "./schedulerDpmSolver.ts";
 
@@ -24,10 +24,11 @@ export function makeDeis(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noisedTo(levels[call], clean, noise),
       denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, sample) {
         history.add(toLimitedEpsilon(model, output, sample, levels[call]));
-        const order = orderAt(model, call, timesteps.length, false);
+        const order = orderAt(model, call, timesteps.length, history.outputs.length, false);
         const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]);
         return order === 1 ? firstOrder(sample, history.outputs[0], path) : higherOrder(sample, history.outputs, path);
       },

@@ -6,6 +6,7 @@ import { combine, exp32, f32, log32, sqrt32, type Term } from "./float32.ts";
 import {
   History,
   makeSchedule,
+  noisedTo,
   orderAt,
   readSolver,
   toLimitedEpsilon,
@@ -65,12 +66,14 @@ export function makeDpmSolver(config: SchedulerConfig): Family {
     const run: Run = {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noisedTo(levels[call], clean, noise),
       denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, sample, noise) {
         history.add(convert(output, sample, levels[call]));
         // The last step of spread noise levels that end at their least is one of nothing.
         const isStill = levels[call + 1].lambda === levels[call].lambda;
-        const order = isStill ? 1 : orderAt(model, call, timesteps.length, eulerAtFinal || final === "zero");
+        const known = history.outputs.length;
+        const order = isStill ? 1 : orderAt(model, call, timesteps.length, known, eulerAtFinal || final === "zero");
         const fresh = algorithm.startsWith("sde") ? noise() : undefined;
         // From the level to be reached back over those that the earlier outputs belong to.
         const path = Array.from({ length: order + 1 }, (_, i) => levels[call + 1 - i]);

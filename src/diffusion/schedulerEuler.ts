@@ -149,11 +149,12 @@ function makeInput(
   { kind }: Spacing,
   timesteps: Float32Array,
   sigmas: Float32Array,
-): Pick<Run, "timesteps" | "initNoiseSigma"> & Required<Pick<Run, "scaleModelInput">> {
+): Pick<Run, "timesteps" | "initNoiseSigma" | "addNoise"> & Required<Pick<Run, "scaleModelInput">> {
   const maxSigma = sigmas.reduce((a, b) => Math.max(a, b));
   return {
     timesteps,
     initNoiseSigma: kind === "leading" ? norm(maxSigma) : maxSigma,
+    addNoise: (clean, noise, call) => combine([1, clean], [sigmas[call], noise]),
     scaleModelInput(sample, call) {
       const scale = norm(sigmas[call]);
       return sample.map((value) => value / scale);

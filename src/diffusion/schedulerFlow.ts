@@ -6,6 +6,7 @@
 import { combine, f32, sqrt32 } from "./float32.ts";
 import { makeTrainingSchedule, type Family, type SchedulerConfig } from "./schedulerConfig.ts";
 import { linspace } from "./sigmas.ts";
+import { noised } from "./mixture.ts";
 
 const PERFLOW_BETAS = { start: 0.00085, end: 0.012, schedule: "scaled_linear" } as const;
 
@@ -19,6 +20,7 @@ export function makeRectifiedFlow(): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => combine([1 - timesteps[call] / 1000, clean], [timesteps[call] / 1000, noise]),
       denoised: (output, call, sample) => combine([1, sample], [timesteps[call] / 1000, output]),
       step: (output, _call, sample) => combine([1, sample], [1 / steps, output]),
     };
@@ -69,6 +71,8 @@ export function makePerFlow(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      // Its timesteps count from 1.
+      addNoise: (clean, noise, call) => noised(clean, noise, alphasCumprod[Math.max(0, timesteps[call] - 1)]),
       denoised: (output, call, sample) => {
         const timestep = timesteps[call];
         return combine([1, sample], [-timestep / trainTimesteps, velocityOf(output, sample, timestep)]);

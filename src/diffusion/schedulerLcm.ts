@@ -4,7 +4,7 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import { combine, f32, sqrt32 } from "./float32.ts";
-import { mixtureAt, noiseOf, signalOf } from "./mixture.ts";
+import { mixtureAt, noised, noiseOf, signalOf } from "./mixture.ts";
 import { PREDICTION_TYPES, readLimit, toClean, toEpsilon } from "./prediction.ts";
 import { makeTrainingSchedule, type Asked, type Family, type Run, type SchedulerConfig } from "./schedulerConfig.ts";
 import { entryAt } from "./timestepSpacing.ts";
@@ -33,6 +33,7 @@ export function makeLcm(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noised(clean, noise, alphasCumprod[timesteps[call]]),
       denoised,
       step(output, call, sample, noise) {
         const clean = denoised(output, call, sample);
@@ -59,6 +60,7 @@ export function makeTcd(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noised(clean, noise, alphasCumprod[timesteps[call]]),
       denoised,
       step(output, call, sample, noise) {
         const isLast = call === timesteps.length - 1;
@@ -79,10 +81,12 @@ export function makeTcd(config: SchedulerConfig): Family {
 function readDistilled(config: SchedulerConfig) {
   const { trainTimesteps, alphasCumprod } = makeTrainingSchedule(config, BETAS);
   const originalSteps = config.integer("original_inference_steps", 50, 1, trainTimesteps);
-  const timestepsOf = ({ steps, timesteps }: Asked): Float32Array =>
-    timesteps
-      ? Float32Array.from(checkedTimesteps(timesteps, trainTimesteps))
-      : evenTimesteps(trainTimesteps, originalSteps, steps);
+  const timestepsOf = ({ steps, timesteps, distilledStrength }: Asked): Float32Array => {
+    const stride = Math.floor(trainTimesteps / originalSteps);
+    if (!timesteps) return evenTimesteps(stride, Math.trunc(originalSteps * distilledStrength), steps);
+    const checked = checkedTimesteps(timesteps, trainTimesteps);
+    return Float32Array.from(checked.slice(checked.length - Math.trunc(checked.length * distilledStrength)));
+  };
   return { alphasCumprod, timestepsOf };
 }
 
@@ -98,16 +102,15 @@ function checkedTimesteps(timesteps: readonly number[], trainTimesteps: number):
   );
 }
 
-/** Evenly picked from the timesteps of the distillation, noisiest first. Throws `invalid-input` for too many steps. */
-function evenTimesteps(trainTimesteps: number, originalSteps: number, steps: number): Float32Array {
+/** Evenly picked from the first timesteps of the distillation, noisiest first. Throws `invalid-input` for too many steps. */
+function evenTimesteps(stride: number, originalSteps: number, steps: number): Float32Array {
   if (steps > originalSteps) {
     throw new MixdqError(
       "invalid-input",
       `numInferenceSteps: got ${steps}, expected at most the ${originalSteps} of the scheduler's ` +
-        `original_inference_steps. Choose fewer steps (LCM models need 1 to 8).`,
+        `original_inference_steps (with a picture, strength times as many). Choose fewer steps (LCM models need 1 to 8).`,
     );
   }
-  const stride = Math.floor(trainTimesteps / originalSteps);
   const pick = originalSteps / steps;
   return Float32Array.from({ length: steps }, (_, i) => (originalSteps - Math.floor(i * pick)) * stride - 1);
 }

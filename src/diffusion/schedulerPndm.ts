@@ -4,7 +4,7 @@
  */
 import { MixdqError } from "../base/errors.ts";
 import { combine, f32, sqrt32, type Term } from "./float32.ts";
-import { mixtureAt, noiseOf, signalOf } from "./mixture.ts";
+import { mixtureAt, noised, noiseOf, signalOf } from "./mixture.ts";
 import { toClean } from "./prediction.ts";
 import { makeTrainingSchedule, type Family, type Run, type SchedulerConfig } from "./schedulerConfig.ts";
 import { entryAt, readSpacing, roundHalfEven, spacedTimesteps } from "./timestepSpacing.ts";
@@ -42,14 +42,17 @@ export function makePndm(config: SchedulerConfig): Family {
     const timesteps = Float32Array.from([...prk, ...plms.reverse()]);
     for (const t of timesteps) entryAt(alphasCumprod, t);
 
+    // What is done depends on the calls so far, also in a run that begins later.
+    let calls = 0;
     let outputs: readonly Float32Array[] = [];
     let start: Float32Array;
     let sum: Float32Array | undefined;
 
     /** Four calls: the slopes at the step's beginning, twice at its middle, and at its end, weighted as Runge and Kutta do. */
     const prkStep = (output: Float32Array, call: number, sample: Float32Array): Float32Array => {
-      const [phase, from] = [call % PRK_CALLS, timesteps[call - (call % PRK_CALLS)]];
-      const to = timesteps[call] - (call % 2 ? 0 : Math.floor(stride / 2));
+      const phase = calls % PRK_CALLS;
+      const from = timesteps[calls - phase];
+      const to = timesteps[call] - (calls % 2 ? 0 : Math.floor(stride / 2));
       if (phase === 0) [start, outputs] = [sample, [...outputs, output]];
       const weighted: Term = [phase === 0 || phase === 3 ? 1 / 6 : 1 / 3, output];
       const average = sum ? combine([1, sum], weighted) : combine(weighted);
@@ -59,13 +62,13 @@ export function makePndm(config: SchedulerConfig): Family {
 
     const plmsStep = (output: Float32Array, call: number, sample: Float32Array): Float32Array => {
       let [from, to] = [timesteps[call], timesteps[call] - stride];
-      if (call === 1) {
+      if (calls === 1) {
         // The first step once more, with the mean of the slopes at its two ends.
         [from, to] = [from + stride, from];
         const mean = output.map((value, i) => f32(value + outputs[0][i]) / 2);
         return transfer(start, from, to, mean);
       }
-      if (call === 0) start = sample;
+      if (calls === 0) start = sample;
       outputs = [...outputs.slice(-3), output];
       return transfer(sample, from, to, adamsBashforth(outputs));
     };
@@ -75,6 +78,7 @@ export function makePndm(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noised(clean, noise, alphasCumprod[timesteps[call]]),
       denoised,
       stepOf: (call) =>
         skipsPrk
@@ -82,7 +86,11 @@ export function makePndm(config: SchedulerConfig): Family {
           : call < prk.length
             ? Math.floor(call / PRK_CALLS) + 1
             : call - prk.length + PRK_STEPS + 1,
-      step: (output, call, sample) => (call < prk.length ? prkStep : plmsStep)(output, call, sample),
+      step(output, call, sample) {
+        const next = (calls < prk.length ? prkStep : plmsStep)(output, call, sample);
+        calls++;
+        return next;
+      },
     };
   };
 }

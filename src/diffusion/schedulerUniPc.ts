@@ -3,7 +3,7 @@
  * Rounded to float32 where diffusers 0.40 computes in float32.
  */
 import { combine, f32, type Term } from "./float32.ts";
-import { History, makeSchedule, readSolver, type Level, type SolverModel } from "./multistep.ts";
+import { History, makeSchedule, noisedTo, readSolver, type Level, type SolverModel } from "./multistep.ts";
 import { toEpsilon } from "./prediction.ts";
 import type { Family, SchedulerConfig } from "./schedulerConfig.ts";
 import { linspace, spreadSigmas } from "./sigmas.ts";
@@ -46,6 +46,7 @@ export function makeUniPc(config: SchedulerConfig): Family {
     return {
       timesteps,
       initNoiseSigma: 1,
+      addNoise: (clean, noise, call) => noisedTo(levels[call], clean, noise),
       denoised: (output, call, sample) => model.toClean(output, sample, levels[call]),
       step(output, call, predicted) {
         const converted = convert(output, predicted, levels[call]);
@@ -57,7 +58,7 @@ export function makeUniPc(config: SchedulerConfig): Family {
           : predicted;
         history.add(converted);
         const most = model.lowerOrderFinal ? Math.min(model.order, timesteps.length - call) : model.order;
-        const order = Math.min(most, call + 1);
+        const order = Math.min(most, history.outputs.length);
         before = { sample, order };
         return update(solver, sample, path(call + 1, order), history.outputs, undefined);
       },
