@@ -71,7 +71,7 @@ const show = (options: UseMixdqOptions | undefined): Promise<void> =>
 const workers = (): Promise<Steered["workers"]> => page.evaluate(() => (window as unknown as Steered).workers);
 
 /** What becomes of a picture: its seed, or the code with which it fails. */
-const generate = (options: GenerateOptions): Promise<number | string> =>
+const generate = (options: Omit<GenerateOptions, "image" | "mask">): Promise<number | string> =>
   page.evaluate(
     (options) =>
       (window as unknown as Steered).mixdq.generate(options).then(

@@ -1,9 +1,10 @@
 /** An engine: a pipeline that makes one picture at a time and can be asked, cancelled and disposed at any moment. */
 import { GeneratedImage } from "./api/image.ts";
+import { readPicture, type ReadOptions } from "./api/inputImage.ts";
 import { checkOptions, GENERATE_OPTIONS } from "./api/options.ts";
 import { asMixdqError, MixdqError } from "./base/errors.ts";
 import { atMost, Queue, settled, soonAfterAbort } from "./base/queue.ts";
-import type { EngineInfo, GenerateOptions, RawImage, StepEvent } from "./base/types.ts";
+import type { EngineInfo, GenerateOptions, GenerateRequest, RawImage, StepEvent } from "./base/types.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** What `stream` yields: the stages as they begin, then the picture. */
@@ -38,19 +39,35 @@ let cancelled: Promise<void> = Promise.resolve();
 const PATIENCE_MS = 2000;
 
 /**
- * The engine of the pipeline that `load` makes; an abort is answered at once. Throws MixdqError; a pipeline that arrives
+ * The engine of the pipeline that `load` makes; `readPath` reads pictures that are named by a path. An abort is answered at once. Throws MixdqError; a pipeline that arrives
  * after that is disposed of.
  * @internal
  */
-export async function engineOf(load: () => Promise<Pipeline>, signal: AbortSignal | undefined): Promise<Engine> {
+export async function engineOf(
+  load: () => Promise<Pipeline>,
+  signal: AbortSignal | undefined,
+  readPath?: ReadOptions["readPath"],
+): Promise<Engine> {
   const loading = atMost(PATIENCE_MS, cancelled).then(load);
   try {
-    return new QueuedEngine(await soonAfterAbort(loading, signal));
+    return new QueuedEngine(await soonAfterAbort(loading, signal), readPath);
   } catch (error) {
     const end = loading.then((pipeline) => pipeline.dispose());
     cancelled = settled(Promise.all([cancelled, settled(end)]));
     throw asMixdqError(error);
   }
+}
+
+/** The request with its pictures as bytes, which a worker can be sent. */
+async function withPixels(
+  { image, mask, ...rest }: Omit<GenerateOptions, "signal" | "onStep">,
+  options: ReadOptions,
+): Promise<GenerateRequest> {
+  return {
+    ...rest,
+    ...(image !== undefined && { image: await readPicture(image, "image", options) }),
+    ...(mask !== undefined && { mask: await readPicture(mask, "mask", options) }),
+  };
 }
 
 class QueuedEngine implements Engine {
@@ -59,8 +76,11 @@ class QueuedEngine implements Engine {
   readonly #disposed = new AbortController();
   #end: Promise<void> | undefined;
 
-  constructor(pipeline: Pipeline) {
+  readonly #readPath: ReadOptions["readPath"];
+
+  constructor(pipeline: Pipeline, readPath: ReadOptions["readPath"]) {
     this.#pipeline = pipeline;
+    this.#readPath = readPath;
   }
 
   get info(): EngineInfo {
@@ -74,7 +94,10 @@ class QueuedEngine implements Engine {
       throw new MixdqError("invalid-input", "This engine was disposed; create a new one with createEngine.");
     }
     const signal = ownSignal ? AbortSignal.any([ownSignal, this.#disposed.signal]) : this.#disposed.signal;
-    const work = (): Promise<RawImage> => this.#pipeline.generate(options, { signal, onStep });
+    const work = async (): Promise<RawImage> => {
+      const request = await withPixels(options, { signal, readPath: this.#readPath });
+      return this.#pipeline.generate(request, { signal, onStep });
+    };
     const raw = await this.#queue.run(work, signal).catch((error: unknown) => {
       throw asMixdqError(error);
     });

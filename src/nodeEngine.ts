@@ -2,6 +2,7 @@
  * `import { createEngine } from "mixdq-web/node"`: the same engine in Node, on the `webgpu` package (Dawn), or on
  * onnxruntime-web where it is installed. Importing this file does nothing.
  */
+import { MAX_PICTURE_BYTES } from "./api/inputImage.ts";
 import { checkOptions, ENGINE_OPTIONS, TEXT, type OptionTypes } from "./api/options.ts";
 import { throwIfAborted } from "./base/errors.ts";
 import type { EngineOptions } from "./base/types.ts";
@@ -10,7 +11,7 @@ import { parseMixdqConfig } from "./quant/config.ts";
 import { requestNodeGpu } from "./node/adapter.ts";
 import type { AdapterChoice } from "./node/adapterChoice.ts";
 import { diskFiles } from "./node/diskFiles.ts";
-import { readText } from "./node/inputFiles.ts";
+import { readBytes, readText } from "./node/inputFiles.ts";
 import { loadPipeline, type Pipeline } from "./pipeline.ts";
 import { httpFiles } from "./weights/http.ts";
 
@@ -55,7 +56,7 @@ export async function createEngine(options: NodeEngineOptions): Promise<Engine> 
       ...(signal && { signal }),
     });
   };
-  return engineOf(load, signal);
+  return engineOf(load, signal, (path, name) => readBytes(path, { flag: name, most: MAX_PICTURE_BYTES }));
 }
 
 const isHttp = (address: string): boolean => /^https?:\/\//.test(address);

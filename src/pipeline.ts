@@ -139,7 +139,7 @@ class ModelPipeline implements Pipeline {
     times.push(performance.now());
     throwIfAborted(signal);
 
-    const { hidden, pooled } = text.conditioning.at(-1)!;
+    const { hidden, pooled } = text.positive;
     onIntermediates?.({ ...denoised, promptEmbeds: hidden, tokens: model.graphs.tokens, pooled, image });
     return finishImage(model, settings, image, { warnings: text.warnings, times });
   }

@@ -28,10 +28,13 @@ export interface Counts {
 
 /** The smallest whole pipeline of the reference models; its pictures take some ten milliseconds. */
 export const MODEL = path.join(import.meta.dirname, "../golden/sd21-turbo");
-export const REQUEST: GenerateOptions = { prompt: "a red house", seed: 7, width: 64, height: 64, numInferenceSteps: 2 };
+/** What Playwright can send to a page. */
+type Sent = Omit<GenerateOptions, "image" | "mask">;
+
+export const REQUEST: Sent = { prompt: "a red house", seed: 7, width: 64, height: 64, numInferenceSteps: 2 };
 
 /** A picture that takes long enough for something to happen in it. */
-export const LONG: GenerateOptions = { ...REQUEST, numInferenceSteps: 1000 };
+export const LONG: Sent = { ...REQUEST, numInferenceSteps: 1000 };
 
 /** Compiles in a fraction of SwiftShader's time; the faults are the browser's and ours, not the adapter's. */
 const ADAPTER: BrowserAdapter = (await lavapipeMissing()) === undefined ? "lavapipe" : "swiftshader";
@@ -75,7 +78,7 @@ export class Tab {
     ] as const);
   }
 
-  generate(request: GenerateOptions = REQUEST, name = "a", abort?: Moment): Promise<Outcome> {
+  generate(request: Sent = REQUEST, name = "a", abort?: Moment): Promise<Outcome> {
     return this.page.evaluate(([name, request, abort]) => window.faults.generate(name, request, abort), [
       name,
       request,

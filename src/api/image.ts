@@ -95,6 +95,7 @@ function webUiLine(raw: RawImage): string {
     ["CFG scale", p.guidanceScale],
     ["Seed", String(raw.seed)],
     ["Size", `${raw.width}x${raw.height}`],
+    ["Denoising strength", p.strength],
     ["Model", p.model && modelName(p.model)],
     ["Precision", p.precision],
     ["Backend", p.backend],

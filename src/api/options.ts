@@ -47,6 +47,11 @@ const MODEL: OptionType = {
     'the URL of a diffusers folder or of a pack, for example "models/postcard" or "https://host/name/resolve/main"',
   accepts: (value) => typeof value === "string" && value.trim() !== "",
 };
+/** Which objects, api/inputImage.ts says. */
+const PICTURE: OptionType = {
+  expected: "a picture: pixels with width and height, a Blob, bytes, an address, or what a canvas draws",
+  accepts: (value) => (typeof value === "object" && value !== null) || typeof value === "string",
+};
 const oneOf = (choices: readonly string[]): OptionType => ({
   expected: `one of ${choices.join(", ")}`,
   accepts: (value) => choices.includes(value as string),
@@ -81,6 +86,12 @@ export const GENERATE_OPTIONS: OptionTypes<GenerateOptions> = {
   guidanceRescale: NUMBER,
   width: NUMBER,
   height: NUMBER,
+  image: PICTURE,
+  strength: NUMBER,
+  mask: PICTURE,
+  keepUnmasked: YES_OR_NO,
+  maskPadding: NUMBER,
+  imageGuidanceScale: NUMBER,
   signal: SIGNAL,
   onStep: CALLBACK,
 };
@@ -105,6 +116,11 @@ const SYNONYMS: Readonly<Record<string, readonly string[]>> = {
   worker: ["useWorker"],
   debug: ["verbose", "logLevel"],
   prompt: ["text", "input"],
+  image: ["initImage", "inputImage", "sourceImage", "img"],
+  strength: ["denoisingStrength", "denoise", "denoiseStrength"],
+  mask: ["maskImage", "inpaintMask"],
+  keepUnmasked: ["overlay", "applyOverlay"],
+  maskPadding: ["paddingMaskCrop", "maskBlurPadding", "padding"],
   negativePrompt: ["negative"],
   seed: ["generator", "randomSeed", "manualSeed"],
   numInferenceSteps: ["steps", "numSteps", "inferenceSteps", "samplingSteps", "numDenoisingSteps"],

@@ -61,16 +61,17 @@ export class Config {
     return this.get(key, fallback).oneOf(choices);
   }
 
-  /** One to `mostItems` positive integers of at most `most`. */
+  /** One to `mostItems` integers from `least` to `most`. */
   integers(
     key: string,
     fallback: readonly number[] | undefined,
     mostItems: number,
     most = MAX_SIZE,
+    least = 1,
   ): readonly number[] {
     return this.get(key, fallback)
       .items(1, mostItems)
-      .map((item) => item.integer(1, most));
+      .map((item) => item.integer(least, most));
   }
 
   strings(key: string, mostItems: number): readonly string[] {

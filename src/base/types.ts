@@ -75,10 +75,48 @@ export interface EngineOptions {
   debug?: number;
 }
 
+/** A picture as bytes, as ImageData has them: red, green, blue and alpha of each pixel, row by row from the top. */
+export interface PixelData {
+  /** Pixels. */
+  readonly width: number;
+  /** Pixels. */
+  readonly height: number;
+  /** width * height * 4 bytes. */
+  readonly data: Uint8ClampedArray | Uint8Array;
+}
+
+/**
+ * A picture that a request brings along: pixels, a PNG file's bytes, an address, and in a browser whatever it decodes (PNG,
+ * JPEG, WebP) or draws (a canvas, a video frame). Turned upright as its camera says; alpha is dropped.
+ */
+export type ImageInput = PixelData | Blob | ArrayBuffer | Uint8Array | URL | string | CanvasImageSource;
+
 /** A request for a picture. Names and defaults are those of diffusers' pipelines. */
 export interface GenerateOptions {
   /** What the picture shows. CLIP reads 77 tokens; what does not fit is cut off and told in the image's `warnings`. */
   prompt: string;
+  /**
+   * The picture to begin with, resized to width and height (Lanczos). Default of these: its own, rounded down to a multiple
+   * of the VAE's scale. The seed then gives the encoder's sample first, the noise that is added second, as diffusers'
+   * pipelines do.
+   */
+  image?: ImageInput;
+  /**
+   * How much of the picture is given up, above 0 up to 1: so large a part of the steps is taken. Default: 0.8, SDXL 0.3;
+   * with a mask 1, SDXL 0.9999; as diffusers' pipelines. Where no number of steps is given, there are enough for one.
+   */
+  strength?: number;
+  /** White where the picture is repainted, black where it is kept; of the picture's size. */
+  mask?: ImageInput;
+  /** With a mask: what is black in it stays as it is in the picture, byte for byte, instead of as the VAE gives it back. */
+  keepUnmasked?: boolean;
+  /**
+   * With a mask: only its surroundings, so many pixels wider, are drawn, at full width and height, and laid over the picture
+   * (diffusers' padding_mask_crop). The result has the picture's own size.
+   */
+  maskPadding?: number;
+  /** Of models that edit pictures as told (InstructPix2Pix): how much the picture counts, from 1 on. Default 1.5. */
+  imageGuidanceScale?: number;
   /** What the picture does not show. Used where `guidanceScale` is above 1; default: empty, zeros in SDXL. */
   negativePrompt?: string;
   /**
@@ -115,6 +153,14 @@ export interface GenerateOptions {
   signal?: AbortSignal;
   /** Hears of each stage as it begins. */
   onStep?: (event: StepEvent) => void;
+}
+
+/** Everything of GenerateOptions that can be cloned: signals and callbacks stay on their side of a worker. */
+export interface GenerateRequest extends Omit<GenerateOptions, "signal" | "onStep" | "image" | "mask"> {
+  /** As bytes. */
+  image?: PixelData;
+  /** As bytes. */
+  mask?: PixelData;
 }
 
 /** A stage has begun: encode, every step, decode. */

@@ -40,12 +40,16 @@ export function command<F extends FlagSet>(definition: Definition<F>): Command {
 /** The flags that stand for an option of `generate`, which is what checks of a request name. */
 const FLAGS_OF_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   ...{ prompt: ["prompt"], seed: ["seed"], width: ["width"], height: ["height"] },
+  ...{ image: ["image"], mask: ["mask"], strength: ["strength"] },
   ...{ timesteps: ["timesteps"], scheduler: ["scheduler"], eta: ["eta"] },
   ...{
     negativePrompt: ["negative-prompt"],
     numInferenceSteps: ["steps"],
     guidanceScale: ["guidance", "guidance-scale"],
     guidanceRescale: ["guidance-rescale"],
+    keepUnmasked: ["keep-unmasked"],
+    maskPadding: ["mask-padding"],
+    imageGuidanceScale: ["image-guidance"],
   },
 };
 

@@ -1,5 +1,6 @@
 /** `mixdq generate`: one picture, and what was computed on its way. */
 import { encodePng } from "../api/image.ts";
+import { MAX_PICTURE_BYTES, readPicture } from "../api/inputImage.ts";
 import { loadPipeline, type Intermediates } from "../pipeline.ts";
 import { checkRequest } from "../model/request.ts";
 import { readModel, type ModelDescription } from "../model/description.ts";
@@ -19,13 +20,16 @@ import {
   seed,
   tensor,
   text,
+  toggle,
   type TensorName,
   type Values,
 } from "./flags.ts";
 import { modelFlag } from "./defaults.ts";
 import { readConfig, readTensor, RUN_FLAGS, runFlags } from "./options.ts";
 import { assertWritable, writeWhole, tell } from "../node/outputFiles.ts";
+import { readBytes } from "../node/inputFiles.ts";
 import { invalidInput } from "../base/errors.ts";
+import type { PixelData } from "../base/types.ts";
 import { printable } from "../base/printable.ts";
 import { progressLine } from "../node/progress.ts";
 
@@ -45,6 +49,15 @@ const FLAGS = {
   seed: seed("of the start noise, any 64-bit seed that PyTorch takes; default: random"),
   width: integer("pixels, a multiple of 8; default: the model's own", "W"),
   height: integer("pixels, a multiple of 8; default: the model's own", "H"),
+  image: text("FILE.png", "a picture to begin with, at its own size unless --width and --height say another"),
+  strength: number(
+    "above 0, up to 1: how much of --image is given up, so large a part of --steps is taken; default 0.8, SDXL 0.3, with --mask 1",
+    "S",
+  ),
+  mask: text("FILE.png", "of --image's size: white where it is repainted, black where it is kept"),
+  "keep-unmasked": toggle("what is black in --mask stays as it is in --image, byte for byte"),
+  "mask-padding": integer("draw only the surroundings of --mask, N pixels wider, and lay them over --image"),
+  "image-guidance": number("of models that edit pictures as told: how much --image counts, from 1 on; default 1.5"),
   latents: tensor(
     "start noise of unit variance, [1, C, H/8, W/8], from a safetensors file; --seed then seeds only the noise between steps",
   ),
@@ -84,6 +97,12 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
     eta: flags.eta,
     guidanceScale: flags.guidance,
     guidanceRescale: flags["guidance-rescale"],
+    strength: flags.strength,
+    ...(flags["keep-unmasked"] && { keepUnmasked: true }),
+    maskPadding: flags["mask-padding"],
+    imageGuidanceScale: flags["image-guidance"],
+    image: await readFlagged(flags.image, "--image"),
+    mask: await readFlagged(flags.mask, "--mask"),
     width: flags.width ?? (start && start.width * scale),
     height: flags.height ?? (start && start.height * scale),
   });
@@ -111,13 +130,19 @@ async function drawPicture(flags: Values<typeof FLAGS>): Promise<void> {
   progress.end();
 
   for (const warning of image.warnings) console.error(`warning: ${printable(warning, 1000)}`);
-  if (dump) await writeWhole(dump, dumpOf(seen!, image, pipeline.info));
+  if (dump) await writeWhole(dump, dumpOf(seen!, { width, height }, pipeline.info));
   await writeWhole(out, encodePng(image));
   const { encodeMs, unetMs, decodeMs } = image.stats;
   tell(
     `${out}: ${image.width}x${image.height}, seed ${image.seed}, ${image.stats.steps} step(s), ${pipeline.info.precision} on ` +
       `${pipeline.info.adapter}; text ${encodeMs.toFixed(0)} ms, UNet ${unetMs.toFixed(0)} ms, VAE ${decodeMs.toFixed(0)} ms`,
   );
+}
+
+/** The picture that a flag names. */
+async function readFlagged(file: string | undefined, flag: string): Promise<PixelData | undefined> {
+  if (file === undefined) return undefined;
+  return readPicture(await readBytes(file, { flag, most: MAX_PICTURE_BYTES }), `${flag} ${printable(file)}`);
 }
 
 /** [1, channels, height, width], in latents. */
@@ -141,11 +166,11 @@ async function readLatents(source: TensorName): Promise<StartNoise> {
 function checkLatents(
   { channels, height, width }: StartNoise,
   picture: { width: number; height: number },
-  { unet, vae: { scale } }: ModelDescription,
+  { vae: { scale, latentChannels } }: ModelDescription,
   where: string,
 ): void {
   const got = [1, channels, height, width].join(", ");
-  const expected = [1, unet.inChannels, picture.height / scale, picture.width / scale].join(", ");
+  const expected = [1, latentChannels, picture.height / scale, picture.width / scale].join(", ");
   if (got !== expected)
     throw invalidInput(
       `${where}: got shape [${got}], expected [${expected}] for ${picture.width}x${picture.height} pixels. ` +

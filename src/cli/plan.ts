@@ -92,16 +92,20 @@ async function readPlanned(flags: Values<typeof FLAGS>): Promise<Planned> {
     const pack = await openPack(files);
     const model = await readModel(pack?.files ?? files);
     const chosen = await chooseQuantization(pack?.files ?? files, pack, asked);
-    return { name: folder, model, ...chosen, size: sizeOf(checkRequest(request, model), model) };
+    return { name: folder, model, ...chosen, size: sizeOf(checkRequest(request, { ...model, ...FROM_TEXT }), model) };
   }
   if (flags.model !== undefined) throw invalidInput("--like and --model: expected one of them. Leave one out.");
   const model = describeSdxlTurbo();
   const precision = asked.precision ?? "fp16";
   const [height, width] = model.unet.sampleSize.map((latents) => latents * model.vae.scale) as [number, number];
-  const defaults = { ...model, defaultWidth: width, defaultHeight: height, schedulerOf: sdxlTurboScheduler() };
+  const schedulerOf = sdxlTurboScheduler();
+  const defaults = { ...model, ...FROM_TEXT, location: like, defaultWidth: width, defaultHeight: height, schedulerOf };
   const config = asked.config ?? (precision === "w8a8" || precision === "w4a8" ? uniform(model, precision) : undefined);
   return { name: like, model, precision, config, size: sizeOf(checkRequest(request, defaults), model) };
 }
+
+/** What a picture takes does not depend on whether another one is its beginning. */
+const FROM_TEXT = { unetReads: "latents", requiresAestheticsScore: false } as const;
 
 /** As SDXL-Turbo's folder has it: one step, no guidance. */
 function sdxlTurboScheduler(): SchedulerChoice {

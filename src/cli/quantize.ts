@@ -17,6 +17,7 @@ import { attachRanges, type MixdqConfig } from "../quant/config.ts";
 import { importMixdqYaml } from "../quant/mixdqYaml.ts";
 import { readFloats } from "../weights/convert.ts";
 import type { ModelFiles } from "../weights/files.ts";
+import { findComponent } from "../weights/folder.ts";
 import { openPack } from "../weights/pack.ts";
 import type { PackSink } from "../weights/packWriter.ts";
 import { requestNodeGpu } from "../node/adapter.ts";
@@ -76,7 +77,7 @@ async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
   const [height, width] = unet.sampleSize;
   const shape = { batch: 1, height, width, tokens: model?.textEncoders[0]?.tokenizer.length ?? 77 };
   const config = await readQuantization(flags, source, buildUNet(unet, shape, "unet", "f32"));
-  const components = model ? new ModelGraphs(model, "w8a8", config).components() : [unetComponent(unet, shape, config)];
+  const components = model ? await allComponents(model, config, files) : [unetComponent(unet, shape, config)];
   // What contradicts itself shows before hours of work.
   for (const { graphs } of components) for (const graph of graphs) graph.build();
 
@@ -98,6 +99,20 @@ async function makePack(flags: Values<typeof FLAGS>): Promise<void> {
     `${out}: ${manifest.shards.length} shard(s), ${(bytes / 1e6).toFixed(1)} MB, ${integers} layers in integers; ` +
       describeDuration(performance.now() - started),
   );
+}
+
+/** Of a whole model, with the VAE's encoder where the weights have one: some are saved without. */
+async function allComponents(
+  model: ModelDescription,
+  config: MixdqConfig,
+  files: ModelFiles,
+): Promise<readonly ComponentGraphs[]> {
+  const graphs = new ModelGraphs(model, "w8a8", config);
+  const encoder = graphs.encoderComponent();
+  const weights = await findComponent(files, encoder.component, { precision: "fp16" });
+  const isEncoders = (name: string): boolean => name.startsWith("encoder.");
+  for await (const _ of weights.tensors({ wanted: isEncoders })) return [...graphs.components(), encoder];
+  return graphs.components();
 }
 
 function unetComponent(unet: UNetConfig, shape: UNetShape, config: MixdqConfig): ComponentGraphs {

@@ -8,6 +8,17 @@ export function guide(negative: Float32Array, positive: Float32Array, scale: num
 }
 
 /**
+ * InstructPix2Pix's two guidances (Brooks et al. 2023, arXiv 2211.09800, eq. 3) of the predictions with prompt and picture, with
+ * the picture alone, and with neither.
+ */
+export function guideEdit(predictions: readonly Float32Array[], scale: number, imageScale: number): Float32Array {
+  const [text, image, neither] = predictions as [Float32Array, Float32Array, Float32Array];
+  const ofText = text.map((value, i) => value - image[i]);
+  const ofImage = image.map((value, i) => value - neither[i]);
+  return combine([1, neither], [scale, ofText], [imageScale, ofImage]);
+}
+
+/**
  * Brings a guided prediction's deviation towards that of the positive one, by the part `rescale` (0 .. 1): section 3.4 of Lin
  * et al. 2023, arXiv 2305.08891.
  */

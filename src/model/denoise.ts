@@ -1,12 +1,13 @@
 /** One encoded request and one seed become latents. */
 import { MixdqError, throwIfAborted } from "../base/errors.ts";
-import { guide, rescaleGuidance } from "../diffusion/guidance.ts";
+import { guide, guideEdit, rescaleGuidance } from "../diffusion/guidance.ts";
 import { createGenerator } from "../diffusion/noise.ts";
 import type { Inputs, RunOptions } from "../runtime/network.ts";
 import { joined, sizeOf } from "./layout.ts";
 import type { LoadedModel } from "./loaded.ts";
 import { assertFinite } from "./output.ts";
 import type { Settings } from "./request.ts";
+import { startOf } from "./start.ts";
 import type { EncodedText } from "./text.ts";
 
 /** Looks into the UNet's runs. */
@@ -45,12 +46,18 @@ export async function denoise(
   const shape = model.latentShape(settings);
   const count = sizeOf(shape);
   const generator = createGenerator(seed);
-  const latents = given ?? generator.randn(count);
   if (given) checkStartLatents(given, shape, settings);
   const scheduler = settings.createScheduler();
-  const context = model.unet.context(text, { latents: shape, pixels: settings, guidanceScale });
+  const start = await startOf(model, settings, scheduler, { generator, noise: given, signal });
+  const context = model.unet.context(text, {
+    latents: shape,
+    pixels: settings,
+    guidanceScale,
+    beside: start.beside,
+    requiresAestheticsScore: model.description.requiresAestheticsScore,
+  });
 
-  let sample = latents.map((value) => Math.fround(value * scheduler.initNoiseSigma));
+  let { sample } = start;
   let unetOut: Float32Array | undefined;
   for (const [i, timestep] of scheduler.timesteps.entries()) {
     throwIfAborted(signal);
@@ -63,19 +70,21 @@ export async function denoise(
     unetOut ??= joined(predictions);
     const prediction = guided(predictions, settings);
     sample = Float32Array.from(scheduler.step(prediction, i, sample, () => generator.randn(count)));
+    const isLast = i === scheduler.timesteps.length - 1;
+    if (start.keep) sample = start.keep(sample, isLast ? undefined : i + 1);
   }
   assertFinite(sample, "UNet", model.precision);
-  return { latents, finalLatents: sample, unetOut: unetOut! };
+  return { latents: start.noise, finalLatents: sample, unetOut: unetOut! };
 }
 
 const observing = (observer: UNetObserver | undefined): RunOptions =>
   observer?.onTensor ? { onTensor: observer.onTensor, wantsTensor: observer.wantsTensor } : {};
 
-/** Classifier-free guidance of [negative, positive]; a single prediction as it is. */
-function guided(
-  [first, positive]: readonly Float32Array[],
-  { guidanceScale, guidanceRescale }: Settings,
-): Float32Array {
+/** Classifier-free guidance of [negative, positive], or of three where a picture is edited; a single prediction as it is. */
+function guided(predictions: readonly Float32Array[], settings: Settings): Float32Array {
+  const { guidanceScale, guidanceRescale, edit } = settings;
+  if (predictions.length === 3) return guideEdit(predictions, guidanceScale, edit!.imageGuidanceScale);
+  const [first, positive] = predictions;
   if (!positive) return first!;
   const prediction = guide(first!, positive, guidanceScale);
   return guidanceRescale > 0 ? rescaleGuidance(prediction, positive, guidanceRescale) : prediction;

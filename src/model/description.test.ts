@@ -44,7 +44,12 @@ test.each([
 
 test.each([
   ["sd15-ancestral", "text_encoder/config.json", { use_attention_mask: true }, "use_attention_mask"],
-  ["sdxl-euler-cfg", "model_index.json", { requires_aesthetics_score: true }, "this is SDXL's refiner"],
+  [
+    "sdxl-euler-cfg",
+    "model_index.json",
+    { requires_aesthetics_score: true },
+    "is 68, expected 60: the pooled prompt and 5 numbers (requires_aesthetics_score is true)",
+  ],
   [
     "sdxl-euler-cfg",
     "unet/config.json",

@@ -27,6 +27,10 @@ export interface ModelDescription {
   readonly textState: TextState;
   readonly unet: UNetConfig;
   readonly vae: VaeConfig;
+  /** What the UNet reads beside the latents: nothing, a mask and the picture with a hole, or the picture to edit. */
+  readonly unetReads: "latents" | "masked" | "edited";
+  /** SDXL's refiner: it is told how good the picture should look, and always begins with one. */
+  readonly requiresAestheticsScore: boolean;
   /** The model's own scheduler; `schedulerOf` gives others. */
   readonly schedulerName: string;
   readonly createScheduler: SchedulerFactory;
@@ -52,8 +56,7 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
   for (const name of ["text_encoder_3", "transformer", "prior"])
     if (part(name)) index.fail(name, "a UNet model of the Stable Diffusion family: this part is not one of it");
 
-  if (index.boolean("requires_aesthetics_score", false))
-    index.fail("requires_aesthetics_score", "false: this is SDXL's refiner, which starts from a picture");
+  const requiresAestheticsScore = index.boolean("requires_aesthetics_score", false);
   const pipeline = index.className;
   const unet = readUNetConfig(withSampleSize(await json("unet/config.json"), pipeline));
   const vae = readVaeConfig(await json("vae/config.json"));
@@ -79,9 +82,8 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
       tokenizer: await readTokenizer(files, tokenizer, signal),
     });
   }
-  checkTextWidth(textEncoders, unet, files.location);
+  checkTextWidth(textEncoders, unet, { location: files.location, requiresAestheticsScore });
   for (const encoder of textEncoders) checkVocabulary(encoder);
-  checkLatents(unet, vae, files.location);
 
   // StableDiffusionPipeline would pass the tokenizer's attention mask on.
   if (isStableDiffusion({ pipeline, isXl })) textEncoders[0].config.only("use_attention_mask", false);
@@ -93,6 +95,8 @@ export async function readModel(files: ModelFiles, signal?: AbortSignal): Promis
     textState: isXl ? "penultimate" : "last",
     unet,
     vae,
+    unetReads: whatUNetReads(unet, vae, files.location),
+    requiresAestheticsScore,
     schedulerName: scheduler.name,
     createScheduler: scheduler.create,
     schedulerOf,
@@ -141,18 +145,28 @@ function checkVocabulary({ component, config, tokenizer }: TextEncoderDescriptio
     );
 }
 
-/** Inpainting and editing UNets read an image beside the latents; they have more channels than the VAE. */
-function checkLatents(unet: UNetConfig, vae: VaeConfig, location: string): void {
-  if (unet.inChannels === vae.latentChannels && unet.outChannels === vae.latentChannels) return;
+/** Inpainting and editing UNets read more channels than the VAE's latents have: by their number it is known what. */
+function whatUNetReads(unet: UNetConfig, vae: VaeConfig, location: string): ModelDescription["unetReads"] {
+  const { latentChannels: own } = vae;
+  if (unet.outChannels === own) {
+    if (unet.inChannels === own) return "latents";
+    if (unet.inChannels === 2 * own + 1) return "masked";
+    if (unet.inChannels === 2 * own) return "edited";
+  }
   throw new MixdqError(
     "invalid-model",
     `${location}: unet/config.json has in_channels ${unet.inChannels} and out_channels ${unet.outChannels}, expected ` +
-      `latent_channels ${vae.latentChannels} of vae/config.json. Use a model for text to image (not for inpainting or editing).`,
+      `both to be latent_channels ${own} of vae/config.json, or in_channels ${2 * own + 1} (inpainting) or ${2 * own} ` +
+      `(InstructPix2Pix). The parts do not belong together: take all from one model.`,
   );
 }
 
 /** The encoders' states side by side must be as wide as the UNet's cross-attention reads. */
-function checkTextWidth(encoders: readonly TextEncoderDescription[], unet: UNetConfig, location: string): void {
+function checkTextWidth(
+  encoders: readonly TextEncoderDescription[],
+  unet: UNetConfig,
+  { location, requiresAestheticsScore }: Pick<ModelDescription, "location" | "requiresAestheticsScore">,
+): void {
   const width = encoders.reduce((sum, { config }) => sum + config.integer("hidden_size"), 0);
   if (width !== unet.crossAttentionDim)
     throw new MixdqError(
@@ -168,11 +182,13 @@ function checkTextWidth(encoders: readonly TextEncoderDescription[], unet: UNetC
       `${location}: an SDXL UNet needs a CLIPTextModelWithProjection for its pooled prompt, model_index.json names none. Check the model, or save it again.`,
     );
   const { timeEmbedDim, inputDim } = unet.addition;
-  const wanted = last.config.integer("projection_dim", 512) + 6 * timeEmbedDim;
+  const numbers = requiresAestheticsScore ? 5 : 6;
+  const wanted = last.config.integer("projection_dim", 512) + numbers * timeEmbedDim;
   if (wanted !== inputDim)
     throw new MixdqError(
       "invalid-model",
       `${location}: unet/config.json's projection_class_embeddings_input_dim is ${inputDim}, expected ${wanted}: the pooled ` +
-        `prompt and six numbers. The parts do not belong together: take all from one text-to-image model.`,
+        `prompt and ${numbers} numbers (requires_aesthetics_score is ${requiresAestheticsScore}). The parts do not belong ` +
+        `together: take all from one model.`,
     );
 }

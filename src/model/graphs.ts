@@ -2,6 +2,7 @@
 import { STORAGE, quantizedStorage, type KeyedGraph, type LoadOptions } from "../runtime/network.ts";
 import { buildUNet, type UNetShape } from "../diffusion/unet.ts";
 import { buildVaeDecoder } from "../diffusion/vae.ts";
+import { buildVaeEncoder } from "../diffusion/vaeEncoder.ts";
 import type { Graph } from "../graph/ops.ts";
 import { quantizeGraph } from "../graph/quantize.ts";
 import type { MixdqConfig } from "../quant/config.ts";
@@ -56,8 +57,19 @@ export class ModelGraphs {
   /** The decoder; `height` and `width` in latents. */
   vae({ height, width }: { readonly height: number; readonly width: number }): KeyedGraph {
     const { vae } = this.#model;
-    const type = vae.forceUpcast ? "f32" : STORAGE[this.#precision].activations;
-    return { key: `${height}x${width}`, build: () => buildVaeDecoder(vae, { batch: 1, height, width }, type) };
+    const shape = { batch: 1, height, width };
+    return { key: `${height}x${width}`, build: () => buildVaeDecoder(vae, shape, this.#vaeType) };
+  }
+
+  /** The encoder of one picture; `height` and `width` in latents. */
+  vaeEncoder({ height, width }: { readonly height: number; readonly width: number }): KeyedGraph {
+    const { vae } = this.#model;
+    const shape = { batch: 1, height, width };
+    return { key: `${height}x${width}`, build: () => buildVaeEncoder(vae, shape, this.#vaeType) };
+  }
+
+  get #vaeType(): "f32" | "f16" {
+    return this.#model.vae.forceUpcast ? "f32" : STORAGE[this.#precision].activations;
   }
 
   /** Tokens of a prompt. */
@@ -65,7 +77,7 @@ export class ModelGraphs {
     return this.#model.textEncoders[0].tokenizer.length;
   }
 
-  /** Every component, in the order in which they are loaded: with the graphs of `shape`, by default of one picture of the model's own size. */
+  /** Every component of a picture from text, in the order in which they are loaded: with the graphs of `shape`, by default of one picture of the model's own size. */
   components(shape = this.#ownShape()): readonly ComponentGraphs[] {
     const storage = STORAGE[this.#precision].weights;
     return [
@@ -73,6 +85,11 @@ export class ModelGraphs {
       { component: "unet", storage, graphs: [this.unet(shape)] },
       { component: "vae", storage, graphs: [this.vae(shape)] },
     ];
+  }
+
+  /** What a picture from a picture needs besides. */
+  encoderComponent(shape: { readonly height: number; readonly width: number } = this.#ownShape()): ComponentGraphs {
+    return { component: "vae_encoder", storage: STORAGE[this.#precision].weights, graphs: [this.vaeEncoder(shape)] };
   }
 
   textComponents(): readonly ComponentGraphs[] {

@@ -1,5 +1,5 @@
 /** Loads a model onto a runtime: the components' weights stream in one after the other while pipelines compile. */
-import { throwIfAborted } from "../base/errors.ts";
+import { MixdqError, throwIfAborted } from "../base/errors.ts";
 import { LoadProgressSum } from "./progress.ts";
 import { elementCount } from "../graph/ops.ts";
 import type { MixdqConfig } from "../quant/config.ts";
@@ -13,6 +13,7 @@ import { ModelGraphs, type ComponentGraphs } from "./graphs.ts";
 import { LoadedModel } from "./loaded.ts";
 import { bosOfPack } from "./quantization.ts";
 import { encodePrompt, LoadedTextEncoder } from "./text.ts";
+import type { LoadEncoder } from "./vae.ts";
 
 export interface LoadModelOptions {
   readonly files: ModelFiles;
@@ -67,7 +68,37 @@ export async function loadModel(
   }
   progress.finish();
   const [unet, vae] = networks.splice(-2) as [Network, Network];
-  return new LoadedModel(description, precision, runtime, graphs, { text: networks, unet, vae }, { bos, progress });
+  const loadEncoder = encoderLoader(graphs, runtime, { files, pack, precision, onProgress });
+  const loaded = { text: networks, unet, vae, loadEncoder };
+  return new LoadedModel(description, precision, runtime, graphs, loaded, { bos, progress });
+}
+
+/** The VAE's encoder from where everything else came, when the first picture from a picture asks for it. */
+function encoderLoader(
+  graphs: ModelGraphs,
+  runtime: Runtime,
+  { files, pack, precision, onProgress }: Pick<LoadModelOptions, "files" | "pack" | "precision" | "onProgress">,
+): LoadEncoder {
+  return async (signal) => {
+    const component = graphs.encoderComponent();
+    const name = component.component;
+    if (pack && !pack.manifest.components.has(name))
+      throw new MixdqError(
+        "unsupported",
+        `${files.location}: the pack has no encoder for pictures (${name}). Write it again of a model whose VAE has one, or start from text.`,
+      );
+    const weights = pack?.component(name) ?? (await findComponent(files, name, { precision, signal }));
+    const progress = new LoadProgressSum([weights.bytes || 2 * parameters(component)], onProgress);
+    const network = await runtime.load({
+      ...component,
+      weights,
+      signal,
+      onBytes: (loaded, file) => progress.report(0, loaded, file),
+      onPipeline: (compiled, pipelines) => progress.compile(compiled, pipelines),
+    });
+    progress.finish();
+    return network;
+  };
 }
 
 const parameters = ({ graphs }: ComponentGraphs): number =>

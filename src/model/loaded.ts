@@ -6,16 +6,17 @@ import type { ModelGraphs } from "./graphs.ts";
 import type { ImageShape } from "./layout.ts";
 import { assertFinite } from "./output.ts";
 import type { LoadProgressSum } from "./progress.ts";
-import { isGuided, type Settings } from "./request.ts";
+import { imagesOf, type Settings } from "./request.ts";
 import { encodedText, encodePrompt, LoadedTextEncoder, zeros, type EncodedText } from "./text.ts";
 import { LoadedUNet } from "./unet.ts";
-import { LoadedVae } from "./vae.ts";
+import { LoadedVae, type LoadEncoder } from "./vae.ts";
 
 export interface LoadedNetworks {
   /** One for each text encoder. */
   readonly text: readonly Network[];
   readonly unet: Network;
   readonly vae: Network;
+  readonly loadEncoder: LoadEncoder;
 }
 
 export class LoadedModel {
@@ -26,7 +27,7 @@ export class LoadedModel {
   readonly textEncoders: readonly LoadedTextEncoder[];
   readonly unet: LoadedUNet;
   readonly vae: LoadedVae;
-  readonly #networks: readonly Network[];
+  readonly #textAndUNet: readonly Network[];
   readonly #progress: LoadProgressSum;
   /** The text of the last request: the same prompt with another seed is not encoded again. */
   #text: { readonly key: string; readonly encoded: EncodedText } | undefined;
@@ -37,7 +38,7 @@ export class LoadedModel {
     precision: Precision,
     runtime: Runtime,
     graphs: ModelGraphs,
-    { text, unet, vae }: LoadedNetworks,
+    { text, unet, vae, loadEncoder }: LoadedNetworks,
     { bos, progress }: { readonly bos: readonly Float32Array[] | undefined; readonly progress: LoadProgressSum },
   ) {
     this.description = description;
@@ -48,10 +49,17 @@ export class LoadedModel {
       (encoder, i) => new LoadedTextEncoder(encoder, graphs.text(i), text[i]),
     );
     this.unet = new LoadedUNet(description.unet, graphs, unet, bos);
-    // Only SDXL's pipeline reads the statistics (diffusers, pipeline_stable_diffusion_xl.py).
-    this.vae = new LoadedVae(description.vae, graphs, vae, description.unet.addition !== undefined);
-    this.#networks = [...text, unet, vae];
+    this.vae = new LoadedVae(description.vae, graphs, {
+      ...{ network: vae, loadEncoder, precision },
+      // Only SDXL's pipelines read the statistics (diffusers, pipeline_stable_diffusion_xl.py).
+      hasStatistics: description.unet.addition !== undefined,
+    });
+    this.#textAndUNet = [...text, unet];
     this.#progress = progress;
+  }
+
+  get #networks(): readonly Network[] {
+    return [...this.#textAndUNet, ...this.vae.networks];
   }
 
   /** Of all networks. */
@@ -67,7 +75,7 @@ export class LoadedModel {
   /** The latents of a picture. */
   latentShape({ width, height }: Pick<Settings, "width" | "height">): ImageShape {
     const { scale } = this.vae.config;
-    return { channels: this.unet.config.inChannels, height: height / scale, width: width / scale };
+    return { channels: this.vae.config.latentChannels, height: height / scale, width: width / scale };
   }
 
   /**
@@ -75,19 +83,20 @@ export class LoadedModel {
    * compiled, and `aborted`.
    */
   async prepare(settings: Settings, signal?: AbortSignal): Promise<void> {
-    const { height, width } = this.latentShape(settings);
-    const batch = isGuided(settings, this.description) ? 2 : 1;
+    const batch = imagesOf(settings, this.description);
+    const shape = this.latentShape(settings);
     let isNew = false;
     const onPipeline = (compiled: number, pipelines: number): void => {
       isNew = true;
       this.#progress.compile(compiled, pipelines);
     };
     await Promise.all([
-      this.unet.network.prepare(this.graphs.unet({ batch, height, width, tokens: this.graphs.tokens }), {
-        signal,
-        onPipeline,
-      }),
-      this.vae.network.prepare(this.graphs.vae({ height, width }), { signal, onPipeline }),
+      this.unet.network.prepare(
+        this.graphs.unet({ batch, height: shape.height, width: shape.width, tokens: this.graphs.tokens }),
+        { signal, onPipeline },
+      ),
+      this.vae.network.prepare(this.graphs.vae(shape), { signal, onPipeline }),
+      ...(settings.edit ? [this.vae.prepareEncoder(shape, { signal, onPipeline })] : []),
     ]);
     if (isNew) this.#progress.finish();
   }
@@ -95,22 +104,23 @@ export class LoadedModel {
   /** The texts of a request, or those of the last one where they are the same. Throws `invalid-output`. */
   async encode(settings: Settings, signal?: AbortSignal): Promise<EncodedText> {
     const { prompt, negativePrompt } = settings;
-    const guided = isGuided(settings, this.description);
-    const key = JSON.stringify([prompt, guided, negativePrompt]);
+    const images = imagesOf(settings, this.description);
+    const key = JSON.stringify([prompt, images, negativePrompt]);
     if (this.#text?.key === key) return this.#text.encoded;
     const warnings: string[] = [];
     const encode = (text: string) => encodePrompt(this.textEncoders, this.description, text, { signal, warnings });
     const positive = await encode(prompt);
     const conditioning = [positive];
-    if (guided)
-      conditioning.unshift(
-        negativePrompt === undefined && this.description.zerosForNoNegative
-          ? zeros(positive)
-          : await encode(negativePrompt ?? ""),
-      );
+    if (images > 1) {
+      const isNothing = negativePrompt === undefined && this.description.zerosForNoNegative;
+      const negative = isNothing ? zeros(positive) : await encode(negativePrompt ?? "");
+      // InstructPix2Pix compares with the negative prompt twice, with the picture and without.
+      if (images === 3) conditioning.push(negative, negative);
+      else conditioning.unshift(negative);
+    }
     for (const { hidden, pooled } of conditioning)
       for (const values of [hidden, pooled ?? []]) assertFinite(values, "text encoder", this.precision);
-    const encoded = encodedText(conditioning, warnings);
+    const encoded = encodedText(positive, conditioning, warnings);
     this.#text = { key, encoded };
     return encoded;
   }

@@ -3,6 +3,7 @@ import { debug } from "../base/debug.ts";
 import { MixdqError } from "../base/errors.ts";
 import type { EngineInfo, GenerateStats, Precision, RawImage } from "../base/types.ts";
 import type { LoadedModel } from "./loaded.ts";
+import { toRgb, withAlpha } from "./pixels.ts";
 import { isGuided, warnOfRequest, type Settings } from "./request.ts";
 
 /** Said by the stage where it happened: a decoder with ReLU can turn NaN into a picture that looks merely odd. */
@@ -68,7 +69,7 @@ export function describeEngine({ description, precision, runtime, weightBytes }:
     defaultHeight: description.defaultHeight,
     defaultSteps: description.defaultSteps,
     defaultGuidanceScale: description.defaultGuidanceScale,
-    latentChannels: description.unet.inChannels,
+    latentChannels: description.vae.latentChannels,
     vaeScale: description.vae.scale,
     weightBytes,
   };
@@ -84,7 +85,7 @@ export function finishImage(
   image: Float32Array,
   { warnings, times }: { readonly warnings: readonly string[]; readonly times: readonly number[] },
 ): RawImage {
-  const { width, height, seed } = settings;
+  const { seed, edit } = settings;
   const [began, prepared, encoded, denoised, decoded] = times as [number, number, number, number, number];
   const stats: GenerateStats = {
     compileMs: prepared - began,
@@ -97,15 +98,17 @@ export function finishImage(
     activationBytes: model.activationBytes,
   };
   debug(1, () => JSON.stringify(stats));
-  const data = toRgba(image, width, height, model.precision);
-  const blank = warnOfOneColour(data);
+  const pixels = toRgba(image, settings.width, settings.height, model.precision);
+  const blank = warnOfOneColour(pixels);
+  const drawn = { width: settings.width, height: settings.height, data: pixels };
+  const { width, height, data } = edit ? withAlpha(edit.finish(toRgb(drawn))) : drawn;
   const all = [...warnings, ...warnOfRequest(settings), ...(blank === undefined ? [] : [blank])];
   return { width, height, data, seed, stats, warnings: all, parameters: parametersOf(model, settings) };
 }
 
 /** What a picture was made with, as its PNG says it. */
 function parametersOf(model: LoadedModel, settings: Settings): Record<string, string> {
-  const { prompt, negativePrompt, seed, steps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
+  const { prompt, negativePrompt, seed, askedSteps, timesteps, eta, guidanceScale, guidanceRescale, width, height } =
     settings;
   const guided = isGuided(settings, model.description);
   const { description, precision, runtime } = model;
@@ -113,13 +116,14 @@ function parametersOf(model: LoadedModel, settings: Settings): Record<string, st
     prompt,
     ...(guided && negativePrompt !== undefined && { negativePrompt }),
     seed: String(seed),
-    steps: String(steps),
+    steps: String(askedSteps),
     ...(timesteps && { timesteps: timesteps.join(",") }),
     ...(eta > 0 && { eta: String(eta) }),
     guidanceScale: String(guidanceScale),
     ...(guided && guidanceRescale > 0 && { guidanceRescale: String(guidanceRescale) }),
     width: String(width),
     height: String(height),
+    ...settings.edit?.parameters,
     scheduler: settings.schedulerName,
     model: description.location,
     precision,

@@ -46,9 +46,10 @@ export function readSchedulers(source: SchedulerSource): SchedulerChoice {
         "Save the model with one of these (in diffusers: pipe.scheduler = CLASS.from_config(pipe.scheduler.config)).",
     );
   }
-  const own = {
+  const create = createScheduler(ownSettings(source), config.where, ownName);
+  const own: NamedScheduler = {
     name: ownName,
-    create: createScheduler(ownSettings(source), config.where, ownName),
+    create: isLatentConsistency(pipeline) ? withinDistillation(create) : create,
     ...(fewSteps(ownName, source) ?? pipelineDefaults(source)),
   };
   return (className) => {
@@ -60,9 +61,19 @@ export function readSchedulers(source: SchedulerSource): SchedulerChoice {
         "unsupported",
         `scheduler: got ${className}, expected LCMScheduler: ${pipeline} runs with no other. Leave the scheduler out.`,
       );
-    const create = createScheduler(otherSettings(className, source), config.where, className);
+    const other = createScheduler(otherSettings(className, source), config.where, className);
+    const create = isLatentConsistency(pipeline) ? withinDistillation(other) : other;
     const defaults = samplerDefaults(className, source) ?? fewSteps(ownName, source) ?? pipelineDefaults(source);
     return { name: className, create, ...defaults };
+  };
+}
+
+/** LatentConsistencyModelImg2ImgPipeline leaves it to its scheduler what a strength means. */
+function withinDistillation(create: SchedulerFactory): SchedulerFactory {
+  return (request) => {
+    if (typeof request === "number" || request.strength === undefined) return create(request);
+    const { strength, ...rest } = request;
+    return create({ ...rest, distilledStrength: strength });
   };
 }
 

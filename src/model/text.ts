@@ -16,7 +16,9 @@ export interface Conditioning {
 
 /** What the UNet knows of a request. */
 export interface EncodedText {
-  /** [negative, positive] with guidance, [positive] without. */
+  /** The prompt's. */
+  readonly positive: Conditioning;
+  /** [negative, positive] with guidance, [positive] without; [positive, negative, negative] for three images. */
   readonly conditioning: readonly Conditioning[];
   /** Their `hidden` one after the other, always the same array: what is computed of it is kept from run to run. */
   readonly hidden: Float32Array;
@@ -73,8 +75,12 @@ export async function encodePrompt(
 }
 
 /** The texts of a request as one, in the UNet's order. */
-export function encodedText(conditioning: readonly Conditioning[], warnings: readonly string[]): EncodedText {
-  return { conditioning, hidden: joined(conditioning.map(({ hidden }) => hidden)), warnings };
+export function encodedText(
+  positive: Conditioning,
+  conditioning: readonly Conditioning[],
+  warnings: readonly string[],
+): EncodedText {
+  return { positive, conditioning, hidden: joined(conditioning.map(({ hidden }) => hidden)), warnings };
 }
 
 /** SDXL compares with zeros where there is no negative prompt. */

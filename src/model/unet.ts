@@ -16,6 +16,8 @@ export interface UNetContext {
   readonly latents: ImageShape;
   readonly shape: UNetShape;
   readonly inputs: Readonly<Record<string, Float32Array>>;
+  /** Channels behind the sample's, of each image, [more, H, W]; none for most models. */
+  readonly beside: readonly Float32Array[] | undefined;
 }
 
 export interface ContextOptions {
@@ -23,7 +25,13 @@ export interface ContextOptions {
   /** The picture's size, which SDXL is told. */
   readonly pixels: { readonly width: number; readonly height: number };
   readonly guidanceScale: number;
+  readonly beside?: readonly Float32Array[] | undefined;
+  /** SDXL's refiner is told an aesthetic score instead of the size that is wanted. */
+  readonly requiresAestheticsScore?: boolean;
 }
+
+/** diffusers' aesthetic_score and negative_aesthetic_score. */
+const [AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE] = [6, 2.5];
 
 export class LoadedUNet {
   readonly config: UNetConfig;
@@ -40,21 +48,30 @@ export class LoadedUNet {
   }
 
   /** Throws `invalid-input` where a cached first token is not the text's. */
-  context({ conditioning, hidden }: EncodedText, { latents, pixels, guidanceScale }: ContextOptions): UNetContext {
+  context(
+    { positive, conditioning, hidden }: EncodedText,
+    { latents, pixels, guidanceScale, beside, requiresAestheticsScore = false }: ContextOptions,
+  ): UNetContext {
     const { config } = this;
     const images = conditioning.length;
     const tokens = hidden.length / images / config.crossAttentionDim;
     if (this.#bos) checkFirstTokens(hidden, images, this.#bos);
     const { width, height } = pixels;
-    const timeIds = [height, width, 0, 0, height, width];
+    const timeIds = (isPositive: boolean): number[] =>
+      requiresAestheticsScore
+        ? [height, width, 0, 0, isPositive ? AESTHETIC_SCORE : NEGATIVE_AESTHETIC_SCORE]
+        : [height, width, 0, 0, height, width];
     return {
       images,
       latents,
+      beside,
       shape: { batch: images, height: latents.height, width: latents.width, tokens },
       inputs: {
         encoder_hidden_states: hidden,
         ...(config.addition && {
-          add_embeds: joined(conditioning.map(({ pooled }) => addedEmbeddings(config, pooled!, timeIds))),
+          add_embeds: joined(
+            conditioning.map((text) => addedEmbeddings(config, text.pooled!, timeIds(text === positive))),
+          ),
         }),
         ...(config.timeCondProjDim !== undefined && {
           timestep_cond: guidanceScaleEmbedding(guidanceScale - 1, config.timeCondProjDim),
@@ -64,11 +81,14 @@ export class LoadedUNet {
   }
 
   /** What the network reads in a step: `sample` [C, H, W], the same for all images. */
-  inputs(sample: Float32Array, timestep: number, { images, latents, inputs }: UNetContext): Inputs {
+  inputs(sample: Float32Array, timestep: number, { images, latents, inputs, beside }: UNetContext): Inputs {
     const repeated = (values: Float32Array): Float32Array => joined(Array<Float32Array>(images).fill(values));
+    const wide = { ...latents, channels: this.config.inChannels };
     return {
       ...inputs,
-      sample: repeated(toChannelsLast(sample, latents)),
+      sample: beside
+        ? joined(beside.map((channels) => toChannelsLast(joined([sample, channels]), wide)))
+        : repeated(toChannelsLast(sample, latents)),
       time_proj: repeated(projectTime(this.config, [timestep])),
     };
   }

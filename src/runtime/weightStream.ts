@@ -7,7 +7,7 @@ import { nameMap } from "../graph/names.ts";
 import type { QuantizedMatrix, RowRange } from "../quant/matrix.ts";
 import { adapterAttached, isAdapterTensor } from "../weights/adapters.ts";
 import { toFloat16, toFloat32 } from "../weights/convert.ts";
-import type { ComponentWeights } from "../weights/folder.ts";
+import { folderOf, type ComponentWeights } from "../weights/folder.ts";
 import type { PackedComponent } from "../weights/pack.ts";
 import { PACK_FORMATS } from "../weights/packManifest.ts";
 import type { KeyedGraph, LoadOptions } from "./network.ts";
@@ -53,6 +53,7 @@ export type Loaded = LoadedFloats | LoadedMatrix | LoadedWords;
 const LAYERS: Readonly<Record<string, RegExp>> = {
   unet: /^(down_blocks|mid_block|up_blocks|time_embedding|add_embedding|class_embedding|encoder_hid_proj)\./,
   vae: /^(decoder|post_quant_conv)\./,
+  vae_encoder: /^(encoder|quant_conv)\./,
   text_encoder: /^(text_model\.)?encoder\.layers\./,
   text_encoder_2: /^(text_model\.)?encoder\.layers\./,
 };
@@ -62,7 +63,7 @@ function refuseUnread(component: string, name: string): false {
   if (!LAYERS[component]?.test(name)) return false;
   throw new MixdqError(
     "invalid-model",
-    `${component}: the weights have ${name}, ${component}/config.json describes no such layer. Weights and config do not ` +
+    `${component}: the weights have ${name}, ${folderOf(component)}/config.json describes no such layer. Weights and config do not ` +
       `belong together: take both from one model.`,
   );
 }
@@ -176,7 +177,8 @@ async function* streamPack(
       const advice = "The pack's tensors, configuration and configs do not belong together: write it again.";
       throw new MixdqError("invalid-model", `${component}: ${name}: got ${got}, expected ${expected}. ${advice}`);
     };
-    if (weight === undefined) return expectThat(false, "this tensor", `only those of ${component}/config.json`);
+    if (weight === undefined)
+      return expectThat(false, "this tensor", `only those of ${folderOf(component)}/config.json`);
     const layer = layers.get(weight.name);
     const wanted = isParameters && layer ? parametersShape(weight, layer.quantization) : weight.shape;
     const isSame = shape.length === wanted.length && shape.every((size, axis) => size === wanted[axis]);

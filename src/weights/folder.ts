@@ -44,8 +44,11 @@ const MAX_TENSORS = 100_000;
 const MAX_INDEX_CHARACTERS = 2 ** 25;
 const SHARD_FILE = /^[\w-][\w.-]{0,200}\.safetensors$/;
 
+/** The folder of a component: its own name, but for the VAE's encoder, which is loaded only for pictures from pictures. */
+export const folderOf = (component: string): string => (component === "vae_encoder" ? "vae" : component);
+
 /**
- * Looks where the weights of `component` (a folder such as `unet` or `text_encoder_2`) are. Throws `invalid-model` where
+ * Looks where the weights of `component` (a folder such as `unet` or `text_encoder_2`, or `vae_encoder`) are. Throws `invalid-model` where
  * there are none.
  */
 export async function findComponent(
@@ -53,10 +56,11 @@ export async function findComponent(
   component: string,
   { precision, signal }: FindOptions,
 ): Promise<ComponentWeights> {
-  const found = await findWeights(files, component, precision, signal);
+  const folder = folderOf(component);
+  const found = await findWeights(files, folder, precision, signal);
   return found.kind === "single"
     ? { bytes: found.bytes, tensors: (options) => tensorsOfFile(files, found.path, options) }
-    : { bytes: found.totalBytes, tensors: (options) => tensorsOfShards(files, component, found, options) };
+    : { bytes: found.totalBytes, tensors: (options) => tensorsOfShards(files, folder, found, options) };
 }
 
 async function* tensorsOfFile(

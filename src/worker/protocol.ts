@@ -6,7 +6,7 @@ import type { ErrorCode } from "../base/errors.ts";
 import type {
   Backend,
   EngineInfo,
-  GenerateOptions,
+  GenerateRequest,
   LoadProgress,
   Precision,
   RawImage,
@@ -35,9 +35,6 @@ export interface StartRequest extends LoadRequest {
 
 /** The first message from a worker: its script was found and runs. */
 export const STARTED = "mixdq-engine: started";
-
-/** Everything of GenerateOptions that can be cloned: signals and callbacks stay on their side. */
-export type GenerateRequest = Omit<GenerateOptions, "signal" | "onStep">;
 
 /** Comlink would turn a thrown error into one without its code, so errors cross as data. */
 export type Outcome<T> =
