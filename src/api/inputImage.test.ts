@@ -80,11 +80,7 @@ test.each<[string, Uint8Array | string, string]>([
     png(header(10_000, 10_000, 8, 2), data(0), END),
     "image: got 10000x10000 pixels (100 megapixels), expected at most 67",
   ],
-  [
-    "unpacks to more than its pixels",
-    png(header(2, 2, 8, 0), MUCH, END),
-    "its data are not those of its pixels",
-  ],
+  ["unpacks to more than its pixels", png(header(2, 2, 8, 0), MUCH, END), "its data are not those of its pixels"],
   ["has no pixels", png(header(0, 4, 8, 0), data(0), END), "image: the PNG has no pixels"],
   [
     "moves",

@@ -25,7 +25,7 @@ export class TwinRuntime implements Runtime {
     };
     return {
       weightBytes: [...held.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
-      keptBytes: 0,
+      cachedBytes: 0,
       prepare: async () => {},
       run: async (graph: KeyedGraph, inputs: Inputs) => {
         this.runs.push(`${component} ${graph.key}`);
