@@ -1,10 +1,9 @@
 /**
- * The encoders on a GPU, in both forms of their kernels, and whole pictures from pictures there, against diffusers
- * (e2e/golden/make_editing.py). All other runs are computed by the kernels' CPU twins in src/model/editing.test.ts.
+ * The encoders on a GPU, and whole pictures from pictures there, against diffusers (e2e/golden/make_editing.py). Their
+ * kernels in every form, strided convolutions padded at the end included, are kernels.spec.ts's; all other runs are computed by the kernels' CPU twins in src/model/editing.test.ts.
  */
 import path from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { SIMPLE, TILED } from "../src/kernels/choices.ts";
 import { readModel } from "../src/model/description.ts";
 import {
   encoderInput,
@@ -35,17 +34,14 @@ beforeAll(async () => {
   gpu = await requestNodeGpu("auto");
 });
 
-describe.each([
-  ["tiled", TILED],
-  ["direct", SIMPLE],
-] as const)("an encoder alone, %s", (_, kernels) => {
+describe("an encoder alone", () => {
   test.each(["sd15-ancestral", "postcard"])("%s", async (name) => {
     const files = await diskFiles(path.join(GOLDEN, name === "postcard" ? "../../models/postcard" : name));
     const description = await readModel(files);
     const { scale, latentChannels, kind } = description.vae;
     const size = { height: 48 / scale, width: 64 / scale };
     const component = new ModelGraphs(description, "fp32", undefined).encoderComponent(size);
-    const runtime = await createRuntime({ backend: "webgpu", gpu, kernels });
+    const runtime = await createRuntime({ backend: "webgpu", gpu });
     try {
       const weights = await findComponent(files, component.component, { precision: "fp32" });
       const network = await runtime.load({ ...component, weights });
