@@ -27,6 +27,8 @@ const ENCODER_TOLERANCE = 1e-5;
 const LATENTS_TOLERANCE = 1e-4;
 /** Range 2, dB. */
 const LEAST_PSNR = 45;
+/** Bytes of a finished picture: one that was drawn at the edge between two may be rounded the other way, with its neighbours. */
+const ROUNDED_OTHERWISE = 1e-3;
 
 async function load(run: EditingRun): Promise<{ model: LoadedModel; runtime: TwinRuntime }> {
   const files = await filesOf(run);
@@ -80,7 +82,9 @@ test.each(runs.map((run) => [run.name, run] as const))("%s", async (name, run) =
   if (finished) {
     expect([picture.height, picture.width, 3]).toEqual(finished.shape);
     const got = Uint8Array.from(picture.data.filter((_, i) => i % 4 !== 3));
-    expect(Buffer.compare(got, finished.bytes)).toBe(0);
+    const differences = Array.from(got, (byte, i) => Math.abs(byte - finished.bytes[i])).filter((each) => each > 0);
+    expect(differences.every((each) => each === 1)).toBe(true);
+    expect(differences.length / got.length).toBeLessThanOrEqual(ROUNDED_OTHERWISE);
   }
   // The same picture again is not encoded again.
   const encodings = (): number => runtime.runs.filter((each) => each.startsWith("vae_encoder")).length;
