@@ -7,6 +7,7 @@ import { BACKENDS, PRECISIONS } from "../base/choices.ts";
 import { MixdqError, invalidInput } from "../base/errors.ts";
 import { show } from "../base/printable.ts";
 import { nearest, plain } from "../base/nearest.ts";
+import { SEED_TEXT } from "../base/seed.ts";
 import type { EngineOptions, GenerateOptions } from "../base/types.ts";
 import type { SupportOptions } from "./support.ts";
 
@@ -28,9 +29,7 @@ const MILLISECONDS: OptionType = {
 const SEED: OptionType = {
   expected: "a whole number, as a number, a bigint or its digits",
   accepts: (value) =>
-    typeof value === "number" ||
-    typeof value === "bigint" ||
-    (typeof value === "string" && /^\s*[+-]?\d+\s*$/.test(value)),
+    typeof value === "number" || typeof value === "bigint" || (typeof value === "string" && SEED_TEXT.test(value)),
 };
 const NUMBERS: OptionType = {
   expected: "a list of numbers",

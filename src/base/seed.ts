@@ -6,6 +6,9 @@ export type Seed = number | bigint;
 
 const LEAST = -(2n ** 63n);
 const MOST = 2n ** 64n - 1n;
+/** Decimal digits, as text; no seed has more of them. */
+export const SEED_TEXT = /^\s*[+-]?\d{1,20}\s*$/;
+
 const EXPECTED = "a whole number from -2^63 to 2^64 - 1";
 
 /**
@@ -14,7 +17,7 @@ const EXPECTED = "a whole number from -2^63 to 2^64 - 1";
  */
 export function parseSeed(value: unknown, what = "seed"): Seed {
   if (typeof value === "number" && Number.isSafeInteger(value)) return value + 0;
-  const isExact = typeof value === "bigint" || (typeof value === "string" && /^[+-]?\d{1,20}$/.test(value.trim()));
+  const isExact = typeof value === "bigint" || (typeof value === "string" && SEED_TEXT.test(value));
   const seed = isExact ? BigInt(typeof value === "string" ? value.trim().replace("+", "") : value) : undefined;
   if (seed === undefined || seed < LEAST || seed > MOST) {
     const advice =

@@ -101,7 +101,9 @@ export class WebGpuRuntime implements Runtime {
       }
       await store.settle();
       store.assertComplete();
-      await Promise.race([network.executor(graphs[0]).compile(onPipeline), cancellation.aborted]);
+      // The first of these holds what failed while weights arrived; the second tells how far the rest is.
+      const ready = Promise.all([compiled, network.executor(graphs[0]).compile(onPipeline)]);
+      await Promise.race([ready, cancellation.aborted]);
       return network;
     } catch (error) {
       await network.dispose();
